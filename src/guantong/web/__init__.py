@@ -1,0 +1,1 @@
+"""The HTTP shell: app, sign-in, pages, static build."""
