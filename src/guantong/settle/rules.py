@@ -1,0 +1,484 @@
+"""The invoice as a pure function: price plan and usage records in, one canonical JSON document out.
+
+Both sides of an agreement, and a stranger with the receipts, call the same function and must get the same bytes: the order of the
+records, repeated records and the caller's decimal context make no difference. Money and prices are decimal text, never floats.
+
+Rounding, as stated in each invoice: every line is rounded to the currency's decimals by the plan's rule, the subtotal is the sum of the
+rounded lines (then raised to the minimum or lowered to the cap), every tax is rounded, the total is subtotal plus taxes. The share of
+each receipt in the subtotal is cut down and the cents left over go to the largest remainders, so that the parts equal the total.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import ROUND_DOWN, ROUND_HALF_EVEN, ROUND_HALF_UP, ROUND_UP, Context, Decimal, localcontext
+from typing import Any
+
+from guantong.base.canonical import canonical_bytes, digest
+from guantong.base.clock import iso, parse_iso
+from guantong.base.errors import ConfigProblem, Refused, Skippable
+from guantong.base.merkle import leaf_hash, root
+
+__all__ = [
+    "ENVELOPE",
+    "ROUNDINGS",
+    "UNITS",
+    "Charge",
+    "Countable",
+    "PricePlan",
+    "Tax",
+    "basis",
+    "check_plan",
+    "countable",
+    "differences",
+    "invoice",
+    "money",
+    "records_root",
+    "totals",
+]
+
+UNITS = ("agreement", "byte", "reading", "row", "transfer")
+"""What a charge may count. ``agreement`` is a flat fee, due as soon as one record counts."""
+
+ROUNDINGS: Mapping[str, str] = {
+    "half-up": ROUND_HALF_UP,
+    "half-even": ROUND_HALF_EVEN,
+    "down": ROUND_DOWN,
+    "up": ROUND_UP,
+}
+"""Names of the rounding rules a plan may state."""
+
+ENVELOPE = ("issuedAt", "number", "replaces")
+"""Members that only the issuer knows; two invoices that differ in nothing else state the same debt."""
+
+_EXACT = Context(prec=60)
+_NUMBER = re.compile(r"(0|[1-9]\d{0,20})(\.\d{1,20})?", re.ASCII)
+_CURRENCY = re.compile(r"[A-Z]{3}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """One price: ``price`` for each unit above the ``free`` quota of the agreement."""
+
+    per: str
+    """One of :data:`UNITS`."""
+    price: Decimal
+    """Price of one unit, >= 0."""
+    free: Decimal = Decimal(0)
+    """Units of the agreement that cost nothing, >= 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tax:
+    """A tax line as the provider configured it; guantong ships no rates."""
+
+    name: str
+    rate: Decimal
+    """A share of the subtotal, 0.06 for six per cent."""
+
+
+@dataclass(frozen=True, slots=True)
+class PricePlan:
+    """What the agreement says about money. :meth:`parse` reads it from JSON, :meth:`document` writes it back."""
+
+    currency: str
+    """ISO 4217 code."""
+    charges: tuple[Charge, ...]
+    decimals: int = 2
+    """Decimals of the currency's minor unit, 0 to 4."""
+    minimum: Decimal | None = None
+    """Least subtotal once anything was delivered."""
+    cap: Decimal | None = None
+    """Greatest subtotal."""
+    taxes: tuple[Tax, ...] = ()
+    rounding: str = "half-up"
+    """One of :data:`ROUNDINGS`."""
+
+    @classmethod
+    def parse(cls, document: Mapping[str, Any]) -> PricePlan:
+        """The plan in a JSON document. Raises ConfigProblem ``settle.plan-invalid`` with the first problem."""
+        problems = list(check_plan(document))
+        if problems:
+            path, reason = problems[0]
+            raise ConfigProblem("settle.plan-invalid", path=path, reason=reason, problems=len(problems))
+        minimum, cap = document.get("minimum"), document.get("cap")
+        return cls(
+            currency=document["currency"],
+            charges=tuple(
+                Charge(item["per"], Decimal(item["price"]), Decimal(item.get("free", "0")))
+                for item in document["charges"]
+            ),
+            decimals=document.get("decimals", 2),
+            minimum=None if minimum is None else Decimal(minimum),
+            cap=None if cap is None else Decimal(cap),
+            taxes=tuple(Tax(item["name"], Decimal(item["rate"])) for item in document.get("taxes", ())),
+            rounding=document.get("rounding", "half-up"),
+        )
+
+    def document(self) -> dict[str, Any]:
+        """JSON of the plan; its digest is the invoice's ``planHash``."""
+        return {
+            "v": 1,
+            "type": "price-plan",
+            "currency": self.currency,
+            "decimals": self.decimals,
+            "charges": [
+                {"per": charge.per, "price": _plain(charge.price), "free": _plain(charge.free)}
+                for charge in self.charges
+            ],
+            "minimum": None if self.minimum is None else _plain(self.minimum),
+            "cap": None if self.cap is None else _plain(self.cap),
+            "taxes": [{"name": tax.name, "rate": _plain(tax.rate)} for tax in self.taxes],
+            "rounding": self.rounding,
+        }
+
+
+def check_plan(document: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    """Every problem of a price plan as (path, reason); nothing when it is usable."""
+    if not isinstance(document, Mapping):
+        yield "$", "must be an object"
+        return
+    known = {"v", "type", "currency", "decimals", "charges", "minimum", "cap", "taxes", "rounding"}
+    for name in sorted(set(document) - known):
+        yield f"$.{name}", "is not a member of a price plan"
+    if document.get("v", 1) != 1 or document.get("type", "price-plan") != "price-plan":
+        yield "$.type", "must be a price-plan of version 1"
+    if not (isinstance(document.get("currency"), str) and _CURRENCY.fullmatch(document["currency"])):
+        yield "$.currency", "must be an ISO 4217 code such as CNY"
+    decimals = document.get("decimals", 2)
+    if isinstance(decimals, bool) or not isinstance(decimals, int) or not 0 <= decimals <= 4:
+        yield "$.decimals", "must be a whole number from 0 to 4"
+    if document.get("rounding", "half-up") not in ROUNDINGS:
+        yield "$.rounding", f"must be one of {', '.join(ROUNDINGS)}"
+    charges = document.get("charges")
+    if not isinstance(charges, (list, tuple)) or not 1 <= len(charges) <= 20:
+        yield "$.charges", "must be a list of 1 to 20 charges"
+        charges = ()
+    seen: set[object] = set()
+    for index, charge in enumerate(charges):
+        path = f"$.charges[{index}]"
+        if not isinstance(charge, Mapping) or set(charge) - {"per", "price", "free"}:
+            yield path, "must hold per, price and perhaps free"
+            continue
+        if charge.get("per") not in UNITS:
+            yield f"{path}.per", f"must be one of {', '.join(UNITS)}"
+        elif charge["per"] in seen:
+            yield f"{path}.per", "is charged twice"
+        seen.add(charge.get("per"))
+        if not _is_number(charge.get("price")):
+            yield f"{path}.price", "must be a decimal number as text, such as 0.0028"
+        if not _is_number(charge.get("free", "0")):
+            yield f"{path}.free", "must be a number as text"
+    for name in ("minimum", "cap"):
+        if document.get(name) is not None and not _is_number(document[name]):
+            yield f"$.{name}", "must be an amount as text"
+    minimum, cap = document.get("minimum"), document.get("cap")
+    if _is_number(minimum) and _is_number(cap) and Decimal(str(minimum)) > Decimal(str(cap)):
+        yield "$.cap", "is below the minimum"
+    taxes = document.get("taxes", ())
+    if not isinstance(taxes, (list, tuple)) or len(taxes) > 10:
+        yield "$.taxes", "must be a list of at most 10 taxes"
+        taxes = ()
+    for index, tax in enumerate(taxes):
+        if not (
+            isinstance(tax, Mapping)
+            and set(tax) == {"name", "rate"}
+            and isinstance(tax["name"], str)
+            and 0 < len(tax["name"]) <= 80
+            and _is_number(tax["rate"])
+        ):
+            yield f"$.taxes[{index}]", "must hold a name and a rate as text, such as 0.06"
+
+
+@dataclass(frozen=True, slots=True)
+class Countable:
+    """Receipts sorted into what an invoice may count and what it may not, each left-out receipt with its reason."""
+
+    records: tuple[Mapping[str, Any], ...]
+    one_sided: frozenset[str]
+    """Record ids without a countersignature because the partner's connector can't give one."""
+    left_out: tuple[tuple[str, str], ...]
+    """(record id, reason)."""
+
+
+def countable(receipts: Iterable[Mapping[str, Any]]) -> Countable:
+    """Which receipts count: those the consumer countersigned, and one-sided ones, marked.
+
+    receipts: ``{record, state, ...}`` as :class:`guantong.settle.ports.Receipts` gives them. Offered, silent and disputed ones wait. A
+    record that another counted one corrects (``corrects``: its record id) gives way to it.
+    """
+    records: list[Mapping[str, Any]] = []
+    one_sided: set[str] = set()
+    left_out: list[tuple[str, str]] = []
+    for receipt in receipts:
+        record = receipt["record"]
+        state = str(receipt.get("state", "")).lower()
+        identity = str(record.get("recordId", ""))
+        if state in ("countersigned", "acknowledged"):
+            records.append(record)
+        elif state in ("one-sided", "one_sided"):
+            records.append(record)
+            one_sided.add(identity)
+        else:
+            left_out.append((identity, state or "unknown"))
+    corrected = {str(record["corrects"]) for record in records if record.get("corrects")}
+    left_out += [(str(record["recordId"]), "corrected") for record in records if record.get("recordId") in corrected]
+    kept = tuple(record for record in records if record.get("recordId") not in corrected)
+    return Countable(kept, frozenset(one_sided - corrected), tuple(sorted(left_out)))
+
+
+def invoice(
+    plan: PricePlan,
+    records: Sequence[Mapping[str, Any]],
+    *,
+    number: str,
+    issued_at: int,
+    one_sided: Iterable[str] = (),
+    replaces: str | None = None,
+) -> dict[str, Any]:
+    """The invoice for the usage records of one agreement.
+
+    records: usage records (facts: ``recordId, agreementId, transferProcessId, seq, provider, consumer, from, to, unit, quantity, rows,
+    bytes``) that count, in any order, repeated ones counted once by (transferProcessId, seq). issued_at: ns since the epoch.
+    Returns JSON with text amounts; sign its canonical bytes.
+    Raises Refused ``settle.receipt-conflict`` (one key, two contents), Skippable ``settle.agreement-mixed`` and
+    ``settle.record-unusable``.
+    """
+    with localcontext(_EXACT):
+        return _invoice(plan, records, number, issued_at, frozenset(one_sided), replaces)
+
+
+def _invoice(
+    plan: PricePlan,
+    records: Sequence[Mapping[str, Any]],
+    number: str,
+    issued_at: int,
+    marked: frozenset[str],
+    replaces: str | None,
+) -> dict[str, Any]:
+    unique = _unique(records)
+    for name in ("agreementId", "provider", "consumer"):
+        values = {_party(record.get(name)) for record in unique}
+        if len(values) > 1:
+            raise Skippable("settle.agreement-mixed", member=name, values=", ".join(sorted(values)))
+    first = unique[0] if unique else {}
+    unit = Decimal(1).scaleb(-plan.decimals)
+    rounding = ROUNDINGS[plan.rounding]
+    lines: list[dict[str, Any]] = []
+    weights = [Decimal(0)] * len(unique)
+    gross = Decimal(0)
+    for charge in plan.charges:
+        counts = _counts(charge.per, unique)
+        quantity = sum(counts, Decimal(0))
+        billable = max(Decimal(0), quantity - charge.free)
+        amount = (billable * charge.price).quantize(unit, rounding)
+        gross += amount
+        for index, count in enumerate(counts):
+            weights[index] += count * charge.price
+        lines.append(
+            {
+                "per": charge.per,
+                "price": _plain(charge.price),
+                "quantity": _plain(quantity),
+                "free": _plain(min(charge.free, quantity)),
+                "billable": _plain(billable),
+                "amount": money(amount, plan.decimals),
+                "receipts": [str(record["recordId"]) for record, count in zip(unique, counts, strict=True) if count],
+            }
+        )
+    subtotal, adjusted = gross, None
+    if unique and plan.minimum is not None and gross < plan.minimum:
+        subtotal, adjusted = plan.minimum.quantize(unit, rounding), "minimum"
+    if plan.cap is not None and gross > plan.cap:
+        subtotal, adjusted = plan.cap.quantize(unit, rounding), "cap"
+    taxes = [
+        {
+            "name": tax.name,
+            "rate": _plain(tax.rate),
+            "amount": money((subtotal * tax.rate).quantize(unit, rounding), plan.decimals),
+        }
+        for tax in plan.taxes
+    ]
+    total = subtotal + sum((Decimal(tax["amount"]) for tax in taxes), Decimal(0))
+    shares = _shares(subtotal, weights, unit)
+    times = sorted(_instant(record, name) for record in unique for name in ("from", "to") if record.get(name))
+    return {
+        "v": 1,
+        "type": "invoice",
+        "number": number,
+        "issuedAt": iso(issued_at),
+        "replaces": replaces,
+        "agreementId": str(first.get("agreementId", "")),
+        "provider": _party(first.get("provider", "")),
+        "consumer": _party(first.get("consumer", "")),
+        "currency": plan.currency,
+        "planHash": digest(plan.document()),
+        "recordsRoot": records_root(unique),
+        "count": len(unique),
+        "period": {"from": iso(times[0]), "to": iso(times[-1])} if times else None,
+        "lines": lines,
+        "adjusted": adjusted,
+        "subtotal": money(subtotal, plan.decimals),
+        "taxes": taxes,
+        "total": money(total, plan.decimals),
+        "rounding": {"rule": plan.rounding, "decimals": plan.decimals, "applied": "each line, then each tax"},
+        "receipts": [
+            {
+                "id": str(record["recordId"]),
+                "hash": digest(record),
+                "transferProcessId": str(record["transferProcessId"]),
+                "seq": int(record["seq"]),
+                "oneSided": str(record["recordId"]) in marked,
+                "amount": money(share, plan.decimals),
+            }
+            for record, share in zip(unique, shares, strict=True)
+        ],
+    }
+
+
+def basis(document: Mapping[str, Any]) -> str:
+    """Digest of an invoice without its envelope: equal on both sides when both derive the same debt."""
+    return digest({name: value for name, value in document.items() if name not in ENVELOPE})
+
+
+def differences(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Why two invoices for one agreement are not the same: receipts first, each named, then plan, then figures.
+
+    Returns ``{receipt, why, mine, theirs}`` rows; ``receipt`` is empty where no single receipt is to blame. Empty when they agree.
+    """
+    found: list[dict[str, str]] = []
+    left = {str(row["id"]): row for row in mine.get("receipts", ())}
+    right = {str(row["id"]): row for row in theirs.get("receipts", ())}
+    for identity in sorted(left.keys() | right.keys()):
+        a, b = left.get(identity), right.get(identity)
+        if a is None or b is None:
+            why = "only-theirs" if a is None else "only-mine"
+            found.append(_difference(identity, why, a and a.get("hash"), b and b.get("hash")))
+            continue
+        for name, why in (("hash", "record-differs"), ("oneSided", "signature-differs"), ("amount", "amount-differs")):
+            if a.get(name) != b.get(name):
+                found.append(_difference(identity, why, a.get(name), b.get(name)))
+                break
+    for name, why in (
+        ("currency", "currency-differs"),
+        ("planHash", "plan-differs"),
+        ("recordsRoot", "records-differ"),
+        ("subtotal", "subtotal-differs"),
+        ("total", "total-differs"),
+    ):
+        if mine.get(name) != theirs.get(name):
+            found.append(_difference("", why, mine.get(name), theirs.get(name)))
+    if not found and basis(mine) != basis(theirs):
+        found.append(_difference("", "figures-differ", basis(mine), basis(theirs)))
+    return found
+
+
+def records_root(records: Iterable[Mapping[str, Any]]) -> str:
+    """``sha256:`` and the Merkle root (RFC 6962, 2.1) over the canonical records in the order of (transferProcessId, seq)."""
+    return "sha256:" + root([leaf_hash(canonical_bytes(dict(record))) for record in _unique(records)]).hex()
+
+
+def totals(documents: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Sum of the totals of invoices, one sum for each currency: currencies are never added to each other."""
+    sums: dict[str, Decimal] = {}
+    places: dict[str, int] = {}
+    for document in documents:
+        currency = str(document["currency"])
+        amount = Decimal(str(document["total"]))
+        sums[currency] = _EXACT.add(sums.get(currency, Decimal(0)), amount)
+        places[currency] = max(places.get(currency, 0), -int(amount.as_tuple().exponent))
+    return {currency: money(sums[currency], places[currency]) for currency in sorted(sums)}
+
+
+def money(amount: Decimal, decimals: int) -> str:
+    """The amount as text with exactly that many decimals; it must already be rounded to them."""
+    quantized = amount.quantize(Decimal(1).scaleb(-decimals), ROUND_HALF_EVEN, _EXACT)
+    if quantized != amount:
+        raise ValueError(f"{amount} is not rounded to {decimals} decimals")
+    return format(quantized if quantized else abs(quantized), "f")
+
+
+def _unique(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    found: dict[tuple[str, int], tuple[bytes, Mapping[str, Any]]] = {}
+    for record in records:
+        try:
+            key = (str(record["transferProcessId"]), int(record["seq"]))
+            identity = str(record["recordId"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise Skippable("settle.record-unusable", record=str(record.get("recordId", "")), reason=str(error)) from error
+        data = canonical_bytes(dict(record))
+        known = found.setdefault(key, (data, record))
+        if known[0] != data:
+            raise Refused("settle.receipt-conflict", first=str(known[1]["recordId"]), second=identity)
+    return [found[key][1] for key in sorted(found)]
+
+
+def _counts(per: str, records: Sequence[Mapping[str, Any]]) -> list[Decimal]:
+    if per in ("transfer", "agreement"):
+        seen: set[str] = set()
+        counts = []
+        for record in records:
+            key = str(record["transferProcessId"]) if per == "transfer" else ""
+            counts.append(Decimal(key not in seen))
+            seen.add(key)
+        return counts
+    return [_metered(per, record) for record in records]
+
+
+def _metered(per: str, record: Mapping[str, Any]) -> Decimal:
+    value = record.get({"row": "rows", "byte": "bytes", "reading": "readings"}[per])
+    if value is None and str(record.get("unit", "")).lower().removesuffix("s") == per:
+        value = record.get("quantity")
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not whole and not (isinstance(value, str) and _NUMBER.fullmatch(value)):
+        raise Skippable(
+            "settle.record-unusable", record=str(record["recordId"]), reason=f"it does not state how many {per}s it covers"
+        )
+    count = Decimal(value)
+    if count < 0:
+        raise Skippable("settle.record-unusable", record=str(record["recordId"]), reason=f"{per}s below zero")
+    return count
+
+
+def _shares(total: Decimal, weights: Sequence[Decimal], unit: Decimal) -> list[Decimal]:
+    if not weights:
+        return []
+    if not any(weights):
+        weights = [Decimal(1)] * len(weights)
+    whole = sum(weights, Decimal(0))
+    exact = [total * weight / whole for weight in weights]
+    shares = [share.quantize(unit, ROUND_DOWN) for share in exact]
+    missing = int((total - sum(shares, Decimal(0))) / unit)
+    # ties go to the earlier record, so that everybody hands out the same cents
+    order = sorted(range(len(weights)), key=lambda index: (shares[index] - exact[index], index))
+    for index in order[:missing]:
+        shares[index] += unit
+    return shares
+
+
+def _difference(receipt: str, why: str, mine: object, theirs: object) -> dict[str, str]:
+    def say(value: object) -> str:
+        return "" if value is None else str(value)
+
+    return {"receipt": receipt, "why": why, "mine": say(mine), "theirs": say(theirs)}
+
+
+def _party(value: Any) -> str:
+    # records name a party by its DID alone or with its registration number beside it
+    return str(value.get("did", "")) if isinstance(value, Mapping) else str(value)
+
+
+def _instant(record: Mapping[str, Any], name: str) -> int:
+    value = record[name]
+    return value if isinstance(value, int) else parse_iso(str(value))
+
+
+def _plain(value: Decimal) -> str:
+    text = format(value, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, str) and _NUMBER.fullmatch(value) is not None
