@@ -1,0 +1,209 @@
+"""Values of keep: clean schemas, settings, what the log hands out, what a query may ask.
+
+Nothing here imports pyarrow before a schema is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING
+
+from guantong.base.batch import Batch
+from guantong.base.entry import EntryKind
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = [
+    "COMMITTED",
+    "MEASUREMENT_KEY",
+    "READINGS_KEY",
+    "Filter",
+    "KeepSettings",
+    "KeepStats",
+    "Logged",
+    "clean_measurement_schema",
+    "clean_schema",
+]
+
+READINGS_KEY = ("signal_id", "source_time", "source_ns", "sequence")
+"""What makes a reading the same reading; of several revisions of one key, queries answer with the highest."""
+
+MEASUREMENT_KEY = ("report", "result", "characteristic", "feature")
+"""The same for a measured characteristic. Names repeat within a part, so the name is no part of it."""
+
+
+@cache
+def clean_schema() -> pa.Schema:
+    """Columns of a clean reading, as fuse hands it over and as the table ``readings`` stores it.
+
+    source_time is cut to the microsecond, which is what Delta can hold; source_ns (0 to 999) is the rest, so that no digit is lost.
+    aligned_time: source time plus the clock correction, null where there is none. status: OPC UA StatusCode (Part 4, 7.39), unsigned
+    32 bits. revision: 0 first; reason says why a later one exists. corrections: ids, separated by blanks. log_position: the entry of
+    the durable log that the row came from. day: UTC day of source_time, the partition.
+    """
+    import pyarrow as pa
+
+    time = pa.timestamp("us", tz="UTC")
+    return pa.schema(
+        [
+            pa.field("signal_id", pa.int32(), nullable=False),
+            pa.field("source_time", time, nullable=False),
+            pa.field("source_ns", pa.int16(), nullable=False),
+            pa.field("server_time", time),
+            pa.field("receive_time", time, nullable=False),
+            pa.field("aligned_time", time),
+            pa.field("value_f64", pa.float64()),
+            pa.field("value_i64", pa.int64()),
+            pa.field("value_text", pa.string()),
+            pa.field("value_bool", pa.bool_()),
+            pa.field("status", pa.int64(), nullable=False),
+            pa.field("sequence", pa.int64()),
+            pa.field("revision", pa.int32(), nullable=False),
+            pa.field("reason", pa.string()),
+            pa.field("corrections", pa.string()),
+            pa.field("log_position", pa.int64(), nullable=False),
+            pa.field("day", pa.date32(), nullable=False),
+        ]
+    )
+
+
+@cache
+def clean_measurement_schema() -> pa.Schema:
+    """Columns of a clean measurement: those of :func:`guantong.base.batch.measurement_schema` with times in microseconds, then source
+    (the interface it came through) · part (id of the reconciled part, or null) · revision · corrections · log_position.
+    """
+    import pyarrow as pa
+
+    from guantong.base.batch import measurement_schema
+
+    time = pa.timestamp("us", tz="UTC")
+    columns = [
+        pa.field(column.name, time if pa.types.is_timestamp(column.type) else column.type, nullable=column.nullable)
+        for column in measurement_schema()
+    ]
+    return pa.schema(
+        [
+            *columns,
+            pa.field("source", pa.string(), nullable=False),
+            pa.field("part", pa.string()),
+            pa.field("revision", pa.int32(), nullable=False),
+            pa.field("corrections", pa.string()),
+            pa.field("log_position", pa.int64(), nullable=False),
+        ]
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class KeepSettings:
+    """How much is kept, when it is committed, and what a query may cost."""
+
+    log_bytes_max: int = 2 * 1024**3
+    """Most bytes the durable log may hold. Above it, entries already in the tables go first; then new batches are refused."""
+    log_retention_s: float = 86_400.0
+    """How long an entry stays in the log after the tables have it, so that it can be looked at again."""
+    batch_bytes_max: int = 64 * 1024**2
+    """Largest batch, as encoded."""
+    commit_s: float = 60.0
+    """A row waits at most this long for its table."""
+    commit_rows: int = 100_000
+    """So many waiting rows are committed at once."""
+    commit_gap_s: float = 1.0
+    """Commits of one participant are at least this far apart under load; small commits make slow tables."""
+    tail_rows_max: int = 2_000_000
+    """Most rows of a participant that wait in memory; above it ``store`` waits for a commit."""
+    tables_uri: str = ""
+    """Where the tables are: a folder or ``s3://bucket/prefix``. Empty: the folder ``tables`` beside the log."""
+    storage_options: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Options of the object store (endpoint, region, key), as delta-rs names them. Holds secrets; never shown."""
+    query_threads: int = 2
+    """Queries that run at once; others wait."""
+    query_seconds: float = 30.0
+    """Longest a query may run."""
+    query_memory_bytes: int = 512 * 1024**2
+    """Memory one query may use."""
+    query_rows_max: int = 1_000_000
+    """Most rows one answer may have; ``scan`` has no such limit, since it streams."""
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """An entry of the durable log. Positions grow within a participant; they may have holes."""
+
+    position: int
+    batch: Batch
+    at: int = 0
+    """When it was made durable, ns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What :meth:`Keep.scan` yields. Times are ns, ``start`` included, ``end`` not; None means open. Empty tuples mean all."""
+
+    signal_ids: tuple[int, ...] = ()
+    start: int | None = None
+    end: int | None = None
+    models: tuple[str, ...] = ()
+    serials: tuple[str, ...] = ()
+    reports: tuple[str, ...] = ()
+    revisions: bool = False
+    """Every revision instead of the highest."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeepStats:
+    """What is kept for one participant."""
+
+    rows: int
+    """Readings in the table, all revisions."""
+    revisions: int
+    """Of those, rows with a revision above 0."""
+    measurements: int
+    """Measurements in the table, all revisions."""
+    tail_rows: int
+    """Rows that wait in memory (the log has them)."""
+    bytes: int
+    """Bytes of the tables' current files."""
+    files: int
+    """How many files that is."""
+    log_bytes: int
+    """Bytes of log entries."""
+    log_entries: int
+    """Number of log entries."""
+    first_time: int | None
+    """Earliest source time in table and tail, ns."""
+    last_time: int | None
+    """Latest source time in table and tail, ns."""
+    commits: int
+    """Commits of this participant's tables since the first."""
+    logged: int
+    """Position of the last entry of the log, 0 for none."""
+    stored: int
+    """Position up to which the tables are committed."""
+    refused: int
+    """Batches refused since the start because the log was full or its disk was."""
+    repeated: int
+    """Rows refused since the start because their position was already committed."""
+    trimmed: int
+    """Log entries trimmed since the start."""
+
+
+COMMITTED = EntryKind(
+    "keep.committed",
+    "Rows became part of a table.",
+    "数据行已写入数据表。",
+    {
+        "type": "object",
+        "required": ["table", "version", "position", "rows"],
+        "additionalProperties": False,
+        "properties": {
+            "table": {"type": "string"},
+            "version": {"type": "integer", "minimum": 0},
+            "position": {"type": "integer", "minimum": 0},
+            "rows": {"type": "integer", "minimum": 0},
+        },
+    },
+)
+"""One leaf per commit of a Delta table: which version, up to which log position, how many rows."""
