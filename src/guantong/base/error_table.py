@@ -76,6 +76,62 @@ ERRORS: dict[str, ErrorRow] = {
         "The records were written by a newer guantong (schema {found}; this one knows {known}).", "Install that version or newer.",
         "记录库由更新版本的 guantong 写入（结构 {found}，本版本只认识 {known}）。", "请安装该版本或更新版本。"),
     # connect
+    "connect.address-unusable": ErrorRow(
+        "config", 400, 2,
+        "The address {base} can't be used: {reason}.", "Write it as shdr://host:7878, http://host:5000/, opc.tcp://host:4840 or file:///folder.",
+        "地址 {base} 无法使用：{reason}。", "请写成 shdr://主机:7878、http://主机:5000/、opc.tcp://主机:4840 或 file:///目录。"),
+    "connect.agent-error": ErrorRow(
+        "retry", 502, 3,
+        "The agent at {base} answered with {error}.", "It is asked again by itself; if this stays, look into the agent's log.",
+        "代理 {base} 返回 {error}。", "系统会自动重试；若持续出现，请查看该代理的日志。"),
+    "connect.document-hostile": ErrorRow(
+        "refused", 422, 1,
+        "The document {name} declares a document type or entities; such documents are refused.", "Ask its maker for plain XML without a DOCTYPE.",
+        "文档 {name} 声明了 DOCTYPE 或实体，已拒绝。", "请让出具方提供不含 DOCTYPE 的 XML。"),
+    "connect.document-too-large": ErrorRow(
+        "skip", 413, 4,
+        "{name} has {size} bytes; at most {limit} are taken.", "Split it, or raise the limit in the settings of connect.",
+        "{name} 有 {size} 字节，上限为 {limit}。", "请拆分后再送，或在 connect 设置中调高上限。"),
+    "connect.document-unreadable": ErrorRow(
+        "skip", 422, 4,
+        "{name} can't be read: {reason}.", "Ask its maker to send it again whole.",
+        "无法读取 {name}：{reason}。", "请让出具方重新完整发送。"),
+    "connect.file-unreadable": ErrorRow(
+        "config", 422, 2,
+        "The file {path} can't be read: {reason}.", "Check the path, the permissions and the form of the file.",
+        "无法读取文件 {path}：{reason}。", "请检查路径、权限和文件格式。"),
+    "connect.interface-unreadable": ErrorRow(
+        "skip", 422, 4,
+        "This interface description can't be read: {reason}.", "Send an Asset Interfaces Description 1.1 submodel as JSON.",
+        "无法读取该接口描述：{reason}。", "请提供 JSON 格式的资产接口描述（AID 1.1）子模型。"),
+    "connect.kind-unknown": ErrorRow(
+        "config", 400, 2,
+        "There is no reader of kind {kind}.", "Use one of: {known}.",
+        "没有类型为 {kind} 的读取器。", "可用类型：{known}。"),
+    "connect.lost": ErrorRow(
+        "retry", 502, 3,
+        "The connection to {base} was lost: {reason}.", "It is restored by itself; the interruption is on record.",
+        "与 {base} 的连接中断：{reason}。", "系统会自动恢复，中断已记录在案。"),
+    "connect.secret-in-address": ErrorRow(
+        "config", 400, 2,
+        "The address of {name} holds a user name or password.", "Take it out of the address and put it into the secret store.",
+        "{name} 的地址中含有用户名或密码。", "请从地址中去掉，改存到密钥库。"),
+    "connect.silent": ErrorRow(
+        "retry", 504, 3,
+        "{base} has said nothing for {seconds} s although it should.", "It is connected anew by itself; check the network if this stays.",
+        "{base} 已有 {seconds} 秒没有任何应答。", "系统会自动重新连接；若持续出现，请检查网络。"),
+    "connect.source-exists": ErrorRow(
+        "config", 409, 2,
+        "There is already a source named {name}.", "Choose another name, or remove the old source first.",
+        "名为 {name} 的数据源已存在。", "请换一个名称，或先移除原有数据源。"),
+    "connect.source-unknown": ErrorRow(
+        "config", 404, 2,
+        "There is no source named {name}.", "List the sources and use one of their names.",
+        "没有名为 {name} 的数据源。", "请查看数据源列表，使用其中的名称。"),
+    "connect.unreachable": ErrorRow(
+        "retry", 502, 3,
+        "{base} can't be reached: {reason}.", "Check that it runs and that address and port are right; it is tried again by itself.",
+        "无法连接 {base}：{reason}。", "请确认设备在运行、地址和端口正确；系统会自动重试。"),
     # keep
     # fuse
     # describe
@@ -86,7 +142,83 @@ ERRORS: dict[str, ErrorRow] = {
     # value
     # watch
     # config
+    "config.unknown": ErrorRow(
+        "config", 500, 2,
+        "There is no setting “{name}” ({where}).", "See `guantong settings` for every setting.",
+        "没有名为 {name} 的设置（{where}）。", "用 guantong settings 查看全部设置。"),
+    "config.unreadable": ErrorRow(
+        "config", 500, 2,
+        "The settings file {file} can't be read: {reason}.", "Mend the file; it is TOML in UTF-8.",
+        "无法读取设置文件 {file}：{reason}。", "请修正该文件，格式为 UTF-8 编码的 TOML。"),
+    "config.wrong-type": ErrorRow(
+        "config", 500, 2,
+        "The setting {name} is “{value}”, which is not of type {kind}.", "Correct the value; `guantong settings` shows the type.",
+        "设置 {name} 的值 {value} 不是 {kind} 类型。", "请改正该值；guantong settings 会显示类型。"),
     # web
+    "web.address-refused": ErrorRow(
+        "refused", 403, 1,
+        "{url} may not be called: {reason}.", "Check the address; where it is right, add its network to the settings web.partner_networks or web.plant_networks.",
+        "不允许访问 {url}：{reason}。", "请核对地址；若地址无误，请把它所在的网段加入设置 web.partner_networks 或 web.plant_networks。"),
+    "web.answer-too-large": ErrorRow(
+        "skip", 502, 4,
+        "The answer of {url} is larger than {limit} bytes.", "Ask for less at once, for example a shorter time range.",
+        "{url} 的回答超过 {limit} 字节。", "请一次少取一些，例如缩短时间范围。"),
+    "web.body-too-large": ErrorRow(
+        "skip", 413, 4,
+        "The request body is larger than {limit} bytes.", "Send it in smaller pieces.",
+        "请求体超过 {limit} 字节。", "请分成较小的部分发送。"),
+    "web.body-too-slow": ErrorRow(
+        "retry", 408, 3,
+        "The request body did not arrive within {seconds} s.", "Check the connection and send the request again.",
+        "请求体在 {seconds} 秒内没有到齐。", "请检查网络连接后重新发送。"),
+    "web.certificate-refused": ErrorRow(
+        "refused", 502, 1,
+        "The certificate of {url} is not trusted: {reason}.", "Ask the other side to renew it, or name its authority in the setting web.ca_file.",
+        "{url} 的证书不可信：{reason}。", "请对方更新证书，或在设置 web.ca_file 中指定其签发机构。"),
+    "web.certificate-unreadable": ErrorRow(
+        "config", 500, 2,
+        "The certificate {path} can't be used: {reason}.", "Check the settings web.tls_certificate and web.tls_key.",
+        "证书 {path} 无法使用：{reason}。", "请检查设置 web.tls_certificate 和 web.tls_key。"),
+    "web.field-missing": ErrorRow(
+        "skip", 400, 4,
+        "The field “{field}” is missing or not usable: {reason}.", "Fill it in and send again.",
+        "字段 {field} 缺失或无法使用：{reason}。", "请填写后重新提交。"),
+    "web.forgery-suspected": ErrorRow(
+        "refused", 403, 1,
+        "This request does not carry the token of your session.", "Open the page again and repeat what you did.",
+        "该请求没有携带当前会话的令牌。", "请重新打开页面，再操作一次。"),
+    "web.internal": ErrorRow(
+        "corrupt", 500, 5,
+        "Something in this node went wrong (reference {reference}).", "Try again; if it stays so, look for the reference in the node's log and report it.",
+        "本节点内部出错（编号 {reference}）。", "请重试；若仍如此，请在节点日志中查找该编号并报告。"),
+    "web.link-used": ErrorRow(
+        "refused", 403, 1,
+        "This sign-in link was used already, is too old, or was never issued.", "Run: guantong sign-in",
+        "该登录链接已被使用、已过期，或从未签发。", "请运行：guantong sign-in"),
+    "web.method-not-allowed": ErrorRow(
+        "refused", 405, 1,
+        "{path} does not take {method} requests.", "Look up the methods in /api/openapi.json.",
+        "{path} 不接受 {method} 请求。", "可用的方法请查 /api/openapi.json。"),
+    "web.not-found": ErrorRow(
+        "refused", 404, 1,
+        "There is nothing at {path}.", "Start from the journey at /, or look up the address in /api/openapi.json.",
+        "{path} 处没有内容。", "请从首页 / 的数据旅程开始，或在 /api/openapi.json 中查找地址。"),
+    "web.not-signed-in": ErrorRow(
+        "refused", 401, 1,
+        "You are not signed in.", "Run: guantong sign-in, and open the link it prints.",
+        "尚未登录。", "请运行 guantong sign-in，并打开它给出的链接。"),
+    "web.port-in-use": ErrorRow(
+        "config", 503, 2,
+        "Can't listen on {host} port {port}: {reason}.", "Stop the other program, or choose another port (0 takes a free one).",
+        "无法监听 {host} 的 {port} 端口：{reason}。", "请停止占用端口的程序，或换一个端口（0 表示自动选取空闲端口）。"),
+    "web.stage-silent": ErrorRow(
+        "retry", 503, 3,
+        "The stage “{stage}” gave no answer: {reason}.", "Look at its health line under Settings; it is restarted by itself.",
+        "环节“{stage}”没有应答：{reason}。", "请在“设置”页查看其运行状态；它会自动重启。"),
+    "web.unreachable": ErrorRow(
+        "retry", 504, 3,
+        "{url} did not answer: {reason}.", "Check that the other side runs and that a firewall lets the connection through; it is tried again.",
+        "{url} 没有应答：{reason}。", "请确认对方正在运行、防火墙允许该连接；稍后会自动重试。"),
     # node
     # demo
     # cli
