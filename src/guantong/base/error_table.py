@@ -50,6 +50,14 @@ ERRORS: dict[str, ErrorRow] = {
         "skip", 400, 4,
         "“{text}” is not a time.", "Write times as RFC 3339, for example 2026-11-24T08:00:00Z.",
         "“{text}” 不是时间。", "请按 RFC 3339 书写时间，例如 2026-11-24T08:00:00Z。"),
+    "base.unit-mismatch": ErrorRow(
+        "skip", 400, 4,
+        "Values in “{source}” can't be converted to “{target}”: they measure different things.", "Correct the unit in the source's settings or in the mapping.",
+        "“{source}” 的数值不能换算为“{target}”：二者计量的不是同一种量。", "请在数据源设置或映射中更正单位。"),
+    "base.unit-unknown": ErrorRow(
+        "skip", 400, 4,
+        "The unit “{unit}” is not known.", "Write it as a UCUM code, for example mm, Cel, kW.h or mm/min.",
+        "不认识单位“{unit}”。", "请写成 UCUM 代码，例如 mm、Cel、kW.h 或 mm/min。"),
     # records
     "records.conflict": ErrorRow(
         "retry", 409, 3,
