@@ -141,6 +141,86 @@ ERRORS: dict[str, ErrorRow] = {
         "{base} can't be reached: {reason}.", "Check that it runs and that address and port are right; it is tried again by itself.",
         "无法连接 {base}：{reason}。", "请确认设备在运行、地址和端口正确；系统会自动重试。"),
     # keep
+    "keep.batch-unfit": ErrorRow(
+        "skip", 422, 4,
+        "A batch from {source} does not fit the log: {reason}.", "Send smaller batches with the columns of base/batch.py.",
+        "来自 {source} 的一批数据无法写入日志：{reason}。", "请分成较小的批次，并使用 base/batch.py 规定的列。"),
+    "keep.blob-differs": ErrorRow(
+        "corrupt", 409, 5,
+        "Other bytes are already stored under {name}.", "Keep both as evidence and find out who wrote them; stored bytes never change.",
+        "{name} 名下已存有不同的内容。", "请保留两份作为证据并查明来源；已存的内容不会被改写。"),
+    "keep.blob-name": ErrorRow(
+        "config", 400, 2,
+        "“{name}” is not a name for a blob.", "Use letters, digits, dot, dash and underscore, in parts separated by /.",
+        "“{name}” 不能作为存储名称。", "请用字母、数字、点、横线和下划线，各段之间用 / 分隔。"),
+    "keep.blob-unreadable": ErrorRow(
+        "retry", 503, 3,
+        "{name} can't be read from its store: {reason}.", "Check the folder or the object store; reading can be repeated.",
+        "无法从存储中读取 {name}：{reason}。", "请检查文件夹或对象存储，之后可重新读取。"),
+    "keep.blob-unwritable": ErrorRow(
+        "retry", 507, 3,
+        "{name} can't be stored: {reason}.", "Free disk space or check the object store; nothing was stored and it can be repeated.",
+        "无法存储 {name}：{reason}。", "请腾出磁盘空间或检查对象存储；尚未写入任何内容，可以重做。"),
+    "keep.closed": ErrorRow(
+        "retry", 503, 3,
+        "The store of readings is not open.", "Start the node, or wait until it has started.",
+        "数据存储尚未打开。", "请启动节点，或等待其启动完成。"),
+    "keep.disk-full": ErrorRow(
+        "retry", 507, 3,
+        "The durable log could not be written: {reason}.", "Free disk space; the batch was not acknowledged and is sent again.",
+        "持久日志无法写入：{reason}。", "请腾出磁盘空间；该批数据未被确认，会再次发送。"),
+    "keep.in-use": ErrorRow(
+        "config", 409, 2,
+        "The folder {directory} is in use by another process.", "Stop the other node, or give this one a folder of its own.",
+        "文件夹 {directory} 正被另一个进程使用。", "请停止另一个节点，或为本节点另设文件夹。"),
+    "keep.log-behind": ErrorRow(
+        "corrupt", 500, 5,
+        "The table {table} is committed up to log position {found}, but the log knows only {known}.",
+        "Restore the log that belongs to these tables; with a foreign or empty log, rows would be lost or doubled.",
+        "数据表 {table} 已提交到日志位置 {found}，而日志只到 {known}。",
+        "请恢复与这些数据表配套的日志；使用其他日志或空日志会造成数据丢失或重复。"),
+    "keep.log-damaged": ErrorRow(
+        "corrupt", 500, 5,
+        "Entry {position} of the durable log is not what was written.", "Keep the file as evidence and check the disk; later entries can still be read.",
+        "持久日志的第 {position} 条与写入时不一致。", "请保留该文件作为证据并检查磁盘；其后的条目仍可读取。"),
+    "keep.log-full": ErrorRow(
+        "retry", 507, 3,
+        "The durable log is full ({used} of {limit} bytes) and nothing in it may be trimmed yet.",
+        "See why fusion or the tables fall behind, or raise keep.log_bytes_max; the batch was not acknowledged and is sent again.",
+        "持久日志已满（已用 {used} 字节，上限 {limit}），且其中内容尚不能清理。",
+        "请查看融合或数据表为何滞后，或调高 keep.log_bytes_max；该批数据未被确认，会再次发送。"),
+    "keep.log-newer": ErrorRow(
+        "config", 500, 2,
+        "The durable log was written by a newer guantong (format {found}; this one knows {known}).", "Install that version or newer.",
+        "持久日志由更新版本的 guantong 写入（格式 {found}，本版本只认识 {known}）。", "请安装该版本或更新版本。"),
+    "keep.log-unopenable": ErrorRow(
+        "corrupt", 500, 5,
+        "The durable log {path} can't be opened: {reason}.", "Check the path and its rights; restore from a back-up if it is damaged.",
+        "无法打开持久日志 {path}：{reason}。", "请检查路径和权限；若已损坏请从备份恢复。"),
+    "keep.query-invalid": ErrorRow(
+        "skip", 400, 4,
+        "This query can't be answered: {reason}.", "Correct the argument and ask again.",
+        "无法回答该查询：{reason}。", "请改正参数后重试。"),
+    "keep.query-too-large": ErrorRow(
+        "refused", 413, 1,
+        "The answer would exceed the limit of {limit}.", "Ask for fewer signals or a shorter time, or downsample; exports stream without this limit.",
+        "查询结果会超过上限 {limit}。", "请减少信号或缩短时间范围，或使用降采样；导出不受此限。"),
+    "keep.query-too-long": ErrorRow(
+        "refused", 503, 1,
+        "The query was stopped after {seconds} s.", "Ask for fewer signals or a shorter time.",
+        "查询在 {seconds} 秒后被中止。", "请减少信号或缩短时间范围。"),
+    "keep.rows-unfit": ErrorRow(
+        "config", 500, 2,
+        "Rows for the table {table} do not fit it: {reason}.", "Hand over the columns and types of keep/model.py; a named table keeps its types.",
+        "写入数据表 {table} 的行不符合要求：{reason}。", "请按 keep/model.py 的列与类型提供数据；具名数据表的列类型不会改变。"),
+    "keep.table-unreadable": ErrorRow(
+        "retry", 503, 3,
+        "The table {table} can't be read: {reason}.", "Check the folder or the object store of the tables.",
+        "无法读取数据表 {table}：{reason}。", "请检查数据表所在的文件夹或对象存储。"),
+    "keep.table-unwritable": ErrorRow(
+        "retry", 503, 3,
+        "The table {table} can't be committed: {reason}.", "Free disk space or check the object store; the rows are safe in the log and are committed later.",
+        "数据表 {table} 无法提交：{reason}。", "请腾出磁盘空间或检查对象存储；数据已在日志中，稍后会再次提交。"),
     # fuse
     # describe
     # govern
