@@ -120,6 +120,14 @@ ERRORS: dict[str, ErrorRow] = {
         "retry", 502, 3,
         "The connection to {base} was lost: {reason}.", "It is restored by itself; the interruption is on record.",
         "与 {base} 的连接中断：{reason}。", "系统会自动恢复，中断已记录在案。"),
+    "connect.not-a-number": ErrorRow(
+        "skip", 422, 4,
+        "“{text}” stands where the machine's description promises a number.", "Correct the description, or the adapter.",
+        "设备描述要求此处为数值，实际是 “{text}”。", "请修正设备描述或适配器。"),
+    "connect.not-finite": ErrorRow(
+        "skip", 422, 4,
+        "“{text}” is not a finite number.", "Let the adapter send UNAVAILABLE where it has no value.",
+        "“{text}” 不是有限数值。", "没有数值时，请让适配器发送 UNAVAILABLE。"),
     "connect.secret-in-address": ErrorRow(
         "config", 400, 2,
         "The address of {name} holds a user name or password.", "Take it out of the address and put it into the secret store.",
@@ -227,6 +235,46 @@ ERRORS: dict[str, ErrorRow] = {
     # exchange
     # prove
     # settle
+    "settle.agreement-mixed": ErrorRow(
+        "skip", 400, 4,
+        "The usage records do not belong to one agreement: {member} is {values}.", "Derive one invoice for each agreement.",
+        "用量记录不属于同一份合约：{member} 为 {values}。", "请按合约分别计算账单。"),
+    "settle.invoice-unknown": ErrorRow(
+        "refused", 404, 1,
+        "There is no such invoice for the agreement {agreement}.", "List the invoices of this agreement.",
+        "合约 {agreement} 没有该账单。", "请查看该合约的账单列表。"),
+    "settle.invoice-unusable": ErrorRow(
+        "skip", 400, 4,
+        "This invoice can't be read: {reason}.", "Send the invoice as guantong derives it, with its signature.",
+        "无法读取该账单：{reason}。", "请按 guantong 的账单格式连同签名一起发送。"),
+    "settle.not-a-party": ErrorRow(
+        "refused", 403, 1,
+        "{partner} may not invoice under the agreement {agreement}.", "Only the agreement's provider sends its invoices to its consumer.",
+        "{partner} 无权就合约 {agreement} 开具账单。", "账单只能由该合约的提供方发给使用方。"),
+    "settle.nothing-to-invoice": ErrorRow(
+        "refused", 409, 1,
+        "No receipt of the agreement {agreement} counts yet; {waiting} wait for the consumer's signature.", "Transfer data first, or wait for the countersignatures.",
+        "合约 {agreement} 尚无可计费的回执，有 {waiting} 张在等使用方签名。", "请先传输数据，或等待使用方回签。"),
+    "settle.partner-busy": ErrorRow(
+        "retry", 503, 3,
+        "{partner} did not take the invoice now (HTTP {status}).", "It is sent again by itself; nothing was lost.",
+        "{partner} 暂未接收账单（HTTP {status}）。", "系统会自动重发，数据没有丢失。"),
+    "settle.partner-refused": ErrorRow(
+        "refused", 502, 1,
+        "{partner} refused the invoice (HTTP {status} {answer}).", "A connector without invoices can't answer: send the invoice by another way, or ask the partner.",
+        "{partner} 拒绝了账单（HTTP {status} {answer}）。", "对方连接器可能不支持账单，请用其他方式发送或联系对方。"),
+    "settle.plan-invalid": ErrorRow(
+        "config", 400, 2,
+        "The price plan can't be used: {path} {reason} ({problems} problem(s)).", "Correct the price plan of the product.",
+        "价格方案不可用：{path} {reason}（共 {problems} 处问题）。", "请修改产品的价格方案。"),
+    "settle.receipt-conflict": ErrorRow(
+        "refused", 409, 1,
+        "The receipts {first} and {second} have one number but different contents.", "Keep both as evidence and settle the dispute with the partner.",
+        "回执 {first} 与 {second} 编号相同但内容不同。", "请保留两者作为证据，并与对方解决争议。"),
+    "settle.record-unusable": ErrorRow(
+        "skip", 400, 4,
+        "The usage record {record} can't be charged: {reason}.", "Charge by a unit that the records count, or have the record corrected.",
+        "用量记录 {record} 无法计费：{reason}。", "请改用记录中有计量的单位，或更正该记录。"),
     # value
     # watch
     # config

@@ -12,11 +12,14 @@ __all__ = [
     "AGREED",
     "DISPUTED",
     "ENTRY_KINDS",
+    "EXPECTED",
     "INVOICE_AGREED",
     "INVOICE_DERIVED",
     "INVOICE_DISPUTED",
     "INVOICE_SENT",
+    "ISSUED",
     "MAX_INVOICE_BYTES",
+    "REPLACED",
     "STATES",
     "Invoice",
     "SettleSettings",
@@ -83,6 +86,8 @@ class Invoice:
     """``{by, key, algorithm, value}``: Ed25519 over the document's canonical bytes, value in base64."""
     differences: tuple[Mapping[str, str], ...]
     """``{receipt, why, mine, theirs}`` of a dispute."""
+    partner_document: Mapping[str, Any] | None
+    """What the partner derived, in a dispute."""
     left_out: tuple[tuple[str, str], ...]
     """Receipts that do not count yet, with the reason."""
     changed_at: int

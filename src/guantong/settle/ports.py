@@ -36,6 +36,8 @@ class Partners(Protocol):
         """Public evidence key (Ed25519, 32 bytes) from the partner's DID document. Retryable where it can't be had now."""
         ...
 
-    async def post(self, participant: str, partner: str, path: str, body: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+    async def post(
+        self, participant: str, partner: str, path: str, body: Mapping[str, Any]
+    ) -> tuple[int, dict[str, Any]]:
         """POST JSON to ``path`` of the partner's node with a self-issued token; status and JSON answer (``{}`` where it is none)."""
         ...

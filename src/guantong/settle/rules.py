@@ -135,7 +135,7 @@ class PricePlan:
         }
 
 
-def check_plan(document: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+def check_plan(document: Any) -> Iterable[tuple[str, str]]:
     """Every problem of a price plan as (path, reason); nothing when it is usable."""
     if not isinstance(document, Mapping):
         yield "$", "must be an object"
@@ -237,8 +237,13 @@ def invoice(
     issued_at: int,
     one_sided: Iterable[str] = (),
     replaces: str | None = None,
+    agreement_id: str = "",
+    provider: str = "",
+    consumer: str = "",
 ) -> dict[str, Any]:
     """The invoice for the usage records of one agreement.
+
+    agreement_id, provider, consumer: what the records must name, where the caller knows it; records may be empty only then.
 
     records: usage records (facts: ``recordId, agreementId, transferProcessId, seq, provider, consumer, from, to, unit, quantity, rows,
     bytes``) that count, in any order, repeated ones counted once by (transferProcessId, seq). issued_at: ns since the epoch.
@@ -247,7 +252,8 @@ def invoice(
     ``settle.record-unusable``.
     """
     with localcontext(_EXACT):
-        return _invoice(plan, records, number, issued_at, frozenset(one_sided), replaces)
+        expected = {"agreementId": agreement_id, "provider": provider, "consumer": consumer}
+        return _invoice(plan, records, number, issued_at, frozenset(one_sided), replaces, expected)
 
 
 def _invoice(
@@ -257,13 +263,15 @@ def _invoice(
     issued_at: int,
     marked: frozenset[str],
     replaces: str | None,
+    expected: Mapping[str, str],
 ) -> dict[str, Any]:
     unique = _unique(records)
-    for name in ("agreementId", "provider", "consumer"):
-        values = {_party(record.get(name)) for record in unique}
-        if len(values) > 1:
-            raise Skippable("settle.agreement-mixed", member=name, values=", ".join(sorted(values)))
-    first = unique[0] if unique else {}
+    parties: dict[str, str] = {}
+    for name, wanted in expected.items():
+        values = {_party(record.get(name)) for record in unique} | ({wanted} if wanted else set())
+        if len(values) != 1:
+            raise Skippable("settle.agreement-mixed", member=name, values=", ".join(sorted(values)) or "–")
+        parties[name] = values.pop()
     unit = Decimal(1).scaleb(-plan.decimals)
     rounding = ROUNDINGS[plan.rounding]
     lines: list[dict[str, Any]] = []
@@ -310,9 +318,7 @@ def _invoice(
         "number": number,
         "issuedAt": iso(issued_at),
         "replaces": replaces,
-        "agreementId": str(first.get("agreementId", "")),
-        "provider": _party(first.get("provider", "")),
-        "consumer": _party(first.get("consumer", "")),
+        **parties,
         "currency": plan.currency,
         "planHash": digest(plan.document()),
         "recordsRoot": records_root(unique),
@@ -407,7 +413,9 @@ def _unique(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
             key = (str(record["transferProcessId"]), int(record["seq"]))
             identity = str(record["recordId"])
         except (KeyError, TypeError, ValueError) as error:
-            raise Skippable("settle.record-unusable", record=str(record.get("recordId", "")), reason=str(error)) from error
+            raise Skippable(
+                "settle.record-unusable", record=str(record.get("recordId", "")), reason=str(error)
+            ) from error
         data = canonical_bytes(dict(record))
         known = found.setdefault(key, (data, record))
         if known[0] != data:
@@ -431,10 +439,11 @@ def _metered(per: str, record: Mapping[str, Any]) -> Decimal:
     value = record.get({"row": "rows", "byte": "bytes", "reading": "readings"}[per])
     if value is None and str(record.get("unit", "")).lower().removesuffix("s") == per:
         value = record.get("quantity")
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if not whole and not (isinstance(value, str) and _NUMBER.fullmatch(value)):
+    if isinstance(value, bool) or not (isinstance(value, int) or (isinstance(value, str) and _NUMBER.fullmatch(value))):
         raise Skippable(
-            "settle.record-unusable", record=str(record["recordId"]), reason=f"it does not state how many {per}s it covers"
+            "settle.record-unusable",
+            record=str(record["recordId"]),
+            reason=f"it does not state how many {per}s it covers",
         )
     count = Decimal(value)
     if count < 0:

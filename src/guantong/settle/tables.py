@@ -21,6 +21,7 @@ INVOICES = table(
     Column("document", LargeBinary, nullable=False),  # canonical JSON
     Column("signatures", LargeBinary, nullable=False),  # canonical JSON
     Column("differences", LargeBinary, nullable=False),  # canonical JSON
+    Column("partner_document", LargeBinary),  # canonical JSON: what the other side derived, in a dispute
     Column("left_out", LargeBinary, nullable=False),  # canonical JSON
     Column("created_at", INSTANT, nullable=False),
     Column("changed_at", INSTANT, nullable=False),
