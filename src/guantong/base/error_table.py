@@ -75,6 +75,10 @@ ERRORS: dict[str, ErrorRow] = {
         "refused", 403, 1,
         "The limit of {limit} for {name} is reached.", "Ask the provider for a new agreement if more is needed.",
         "{name} 已达到上限 {limit}。", "如需更多，请与提供方签订新的合约。"),
+    "records.sender-missing": ErrorRow(
+        "refused", 500, 1,
+        "Nobody is registered to send messages of the kind {kind}.", "Restart with the stage that sends them.",
+        "没有登记发送 {kind} 类消息的阶段。", "请启用相应阶段后重启。"),
     "records.unopenable": ErrorRow(
         "corrupt", 500, 5,
         "The records at {url} can't be opened: {reason}.", "Check the path and the database server; restore from a back-up if damaged.",
@@ -233,6 +237,90 @@ ERRORS: dict[str, ErrorRow] = {
     # describe
     # govern
     # exchange
+    "exchange.agreement-differs": ErrorRow(
+        "refused", 400, 1,
+        "The agreement of {partner} is not what was asked for: {reason}.", "Compare both texts and negotiate anew.",
+        "{partner} 的合约与所请求的不一致：{reason}。", "请比对双方文本后重新协商。"),
+    "exchange.agreement-unknown": ErrorRow(
+        "refused", 400, 1,
+        "There is no valid agreement {agreement}.", "Negotiate a contract first, or check the identifier.",
+        "没有有效的合约 {agreement}。", "请先协商签约，或核对标识。"),
+    "exchange.answer-unusable": ErrorRow(
+        "refused", 502, 1,
+        "{partner} answered {status} to {message}: {reason}.", "Ask the partner what its connector expects.",
+        "{partner} 对 {message} 的答复是 {status}：{reason}。", "请与合作方确认其连接器的要求。"),
+    "exchange.dataset-unknown": ErrorRow(
+        "refused", 404, 1,
+        "There is no dataset {dataset} on offer here.", "Look it up in the catalogue.",
+        "此处没有可提供的数据集 {dataset}。", "请在目录中查找。"),
+    "exchange.decision-denied": ErrorRow(
+        "refused", 403, 1,
+        "Access was denied: {reason}.", "Ask the provider which rule applies.",
+        "访问被拒绝：{reason}。", "请向提供方询问适用的规则。"),
+    "exchange.did-refused": ErrorRow(
+        "refused", 400, 1,
+        "The identifier {did} can't be accepted: {reason}.", "Use a did:web served over HTTPS.",
+        "无法接受标识 {did}：{reason}。", "请使用通过 HTTPS 提供的 did:web。"),
+    "exchange.did-unresolved": ErrorRow(
+        "retry", 502, 3,
+        "The DID document of {did} could not be read: {reason}.", "Check that the partner's node is reachable.",
+        "无法读取 {did} 的 DID 文档：{reason}。", "请确认合作方节点可以访问。"),
+    "exchange.filter-unsupported": ErrorRow(
+        "refused", 400, 1,
+        "This catalogue filter is not understood.", "Ask without a filter, or with an EDC QuerySpec.",
+        "无法识别该目录过滤条件。", "请不带过滤条件查询，或使用 EDC QuerySpec。"),
+    "exchange.message-invalid": ErrorRow(
+        "refused", 400, 1,
+        "The message is not a valid {message}: {reason}.", "Compare it with the Dataspace Protocol 2025-1.",
+        "该消息不是有效的 {message}：{reason}。", "请对照 Dataspace Protocol 2025-1 检查。"),
+    "exchange.message-too-large": ErrorRow(
+        "refused", 413, 1,
+        "The message is larger or deeper than {limit} allows.", "Send less in one message.",
+        "消息的大小或嵌套深度超过上限 {limit}。", "请减少单条消息的内容。"),
+    "exchange.no-rights": ErrorRow(
+        "refused", 409, 1,
+        "No rights are stated for the dataset {dataset}, so it can't be offered.", "State holder and source of the rights first.",
+        "数据集 {dataset} 尚无权属声明，不能上架。", "请先声明持有人和权利来源。"),
+    "exchange.participant-unknown": ErrorRow(
+        "refused", 404, 1,
+        "This node does not host {participant}.", "Check the address.",
+        "本节点不托管 {participant}。", "请核对地址。"),
+    "exchange.partner-busy": ErrorRow(
+        "retry", 503, 3,
+        "{partner} could not take {message} now ({status}).", "It is sent again by itself.",
+        "{partner} 暂时无法接收 {message}（{status}）。", "系统会自动重发。"),
+    "exchange.process-unknown": ErrorRow(
+        "refused", 404, 1,
+        "There is no process {pid}.", "Check the identifier.",
+        "没有流程 {pid}。", "请核对标识。"),
+    "exchange.product-unknown": ErrorRow(
+        "refused", 404, 1,
+        "There is no product {product}.", "Look it up among the products.",
+        "没有产品 {product}。", "请在产品列表中查找。"),
+    "exchange.question-refused": ErrorRow(
+        "refused", 403, 1,
+        "Questions of the kind {kind} are not answered here.", "Ask the partner which questions the agreement covers.",
+        "此处不答复 {kind} 类问题。", "请向合作方确认合约涵盖哪些问题。"),
+    "exchange.receipt-bad": ErrorRow(
+        "refused", 400, 1,
+        "The usage record is not acceptable: {reason}.", "Compare both sides' records of the transfer.",
+        "用量记录无法接受：{reason}。", "请比对双方的传输记录。"),
+    "exchange.term-refused": ErrorRow(
+        "refused", 400, 1,
+        "The policy term {term} is refused: {reason}.", "Remove it, or write it with the terms this node knows.",
+        "策略条款 {term} 被拒绝：{reason}。", "请删除该条款，或改用本节点认识的条款。"),
+    "exchange.token-refused": ErrorRow(
+        "refused", 401, 1,
+        "The token is refused: {reason}.", "Send a fresh token that names this participant.",
+        "令牌被拒绝：{reason}。", "请发送指明本参与方的新令牌。"),
+    "exchange.transition-refused": ErrorRow(
+        "refused", 400, 1,
+        "{message} by the {sender} is not possible in the state {state}.", "Read the state of the process and decide anew.",
+        "状态为 {state} 时，{sender} 不能发送 {message}。", "请读取流程状态后再决定。"),
+    "exchange.wait-ended": ErrorRow(
+        "retry", 504, 3,
+        "{pid} did not reach {wanted} in time; it is {state}.", "Look at the process; it goes on by itself.",
+        "{pid} 未及时到达 {wanted}，当前为 {state}。", "请查看该流程；它会自行继续。"),
     # prove
     # settle
     "settle.agreement-mixed": ErrorRow(

@@ -17,6 +17,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -34,12 +35,29 @@ from guantong.base.ids import Randomness, system_random
 from guantong.records.model import Edge, Message
 from guantong.records.tables import COUNTERS, EDGES, LEAVES, OUTBOX
 
-__all__ = ["Records", "Row", "Step"]
+__all__ = ["Queued", "Records", "Row", "Step"]
 
 Row = Mapping[str, Any]
 """One row of an answer, by column name."""
 
 Operation = Callable[[Connection], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """A message of the outbox as it was committed."""
+
+    participant: str
+    kind: str
+    key: str
+    lane: str
+    number: int
+    payload: bytes
+    attempts: int = 0
+
+    def message(self) -> Message:
+        """The message as its sender gets it."""
+        return Message(self.lane, self.kind, self.key, orjson.loads(self.payload))
 
 
 class Step:
@@ -55,6 +73,7 @@ class Step:
         self.leaves: list[int] = []
         self._records = records
         self._operations: list[Operation] = []
+        self._messages: list[Queued] = []
 
     def insert(self, into: Table, **values: Any) -> None:
         """Add a row; the participant is filled in. A row with that key already there: Retryable ``records.conflict``."""
@@ -139,6 +158,10 @@ class Step:
             )
             if connection.execute(select(OUTBOX.c.number).where(same)).first() is not None:
                 return
+            number = self._records.next_number(connection)
+            self._messages.append(
+                Queued(self.participant, message.kind, message.key, message.lane, number, payload)
+            )
             connection.execute(
                 insert(OUTBOX),
                 {
@@ -146,7 +169,7 @@ class Step:
                     "kind": message.kind,
                     "key": message.key,
                     "lane": message.lane,
-                    "number": self._records.next_number(connection),
+                    "number": number,
                     "payload": payload,
                     "state": "queued",
                     "attempts": 0,
@@ -212,7 +235,7 @@ class Step:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None and self._operations:
-            await self._records.write(self._operations)
+            await self._records.write(self._operations, self._messages)
 
 
 class Records:
@@ -226,11 +249,14 @@ class Records:
         self.clock = clock
         self.random = random
         self._inline = inline
-        self._queue: queue.SimpleQueue[tuple[list[Operation], asyncio.Future[None]] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[list[Operation], list[Queued], asyncio.Future[None]] | None] = (
+            queue.SimpleQueue()
+        )
         self._thread: threading.Thread | None = None
         self._leaves: dict[str, int] = {}
         self._number: int | None = None
         self._wakers: list[Callable[[], None]] = []
+        self._receivers: list[Callable[[list[Queued]], None]] = []
         memory = url in ("sqlite://", "sqlite:///:memory:")
         options: dict[str, Any] = {"poolclass": StaticPool} if memory else {}
         if url.startswith("sqlite"):
@@ -276,8 +302,16 @@ class Records:
         """Call ``wake`` on the event loop after each commit (the outbox and the prover sleep until then)."""
         self._wakers.append(wake)
 
-    async def write(self, operations: Sequence[Operation]) -> None:
-        """Run the operations in one transaction and return when it is durable. Steps call this."""
+    def on_messages(self, take: Callable[[list[Queued]], None]) -> None:
+        """Hand ``take`` the messages of each committed step, on the event loop, in the order of the outbox."""
+        self._receivers.append(take)
+
+    async def write(self, operations: Sequence[Operation], messages: list[Queued] | None = None) -> None:
+        """Run the operations in one transaction and return when it is durable. Steps call this.
+
+        ``messages`` is filled by the operations and handed over after the commit.
+        """
+        queued = messages if messages is not None else []
         if self._inline:
             with self.engine.begin() as connection:
                 try:
@@ -286,12 +320,13 @@ class Records:
                 except BaseException:
                     self._forget()
                     raise
+            self._hand_over(queued)
             for wake in self._wakers:
                 wake()
             return
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
-        self._queue.put((list(operations), future))
+        self._queue.put((list(operations), queued, future))
         await asyncio.shield(future)
 
     async def rows(self, statement: Executable) -> list[Row]:
@@ -335,6 +370,11 @@ class Records:
         self._number += 1
         return self._number
 
+    def _hand_over(self, messages: list[Queued]) -> None:
+        if messages:
+            for take in self._receivers:
+                take(messages)
+
     def _forget(self) -> None:
         # a rolled-back step may have taken numbers: read them again from the table, so that the tree has no holes
         self._leaves.clear()
@@ -352,31 +392,36 @@ class Records:
             steps = [item for item in waiting if item is not None]
             if not steps:
                 continue
-            done: list[tuple[asyncio.Future[None], BaseException | None]] = []
+            done: list[tuple[asyncio.Future[None], list[Queued], BaseException | None]] = []
             try:
                 if connection is None:
                     connection = self.engine.connect()
                 with connection.begin():
-                    for operations, future in steps:
-                        done.append((future, self._run(connection, operations)))
+                    for operations, queued, future in steps:
+                        done.append((future, queued, self._run(connection, operations)))
             except (SQLAlchemyError, sqlite3.Error, OSError) as error:
                 # the group's transaction is gone: nobody's step was written, everybody is told
                 self._forget()
                 failure = Retryable("records.disk-full", reason=_reason(error))
-                done = [(future, failure) for _, future in steps]
+                done = [(future, queued, failure) for _, queued, future in steps]
                 if connection is not None:
                     with contextlib.suppress(SQLAlchemyError, sqlite3.Error):
                         connection.close()
                     connection = None
-            for future, outcome in done:
-                loop = future.get_loop()
-                with contextlib.suppress(RuntimeError):  # the loop may be closed when the process ends
-                    loop.call_soon_threadsafe(_resolve, future, outcome)
-            with contextlib.suppress(RuntimeError):
-                for wake in self._wakers:
-                    steps[0][1].get_loop().call_soon_threadsafe(wake)
+            with contextlib.suppress(RuntimeError):  # the loop may be closed when the process ends
+                done[0][0].get_loop().call_soon_threadsafe(self._settle, done)
         if connection is not None:
             connection.close()
+
+    def _settle(self, done: list[tuple[asyncio.Future[None], list[Queued], BaseException | None]]) -> None:
+        # on the loop: the steps return first, then their messages leave, then the sleepers wake
+        for future, _, outcome in done:
+            _resolve(future, outcome)
+        for _, queued, outcome in done:
+            if outcome is None:
+                self._hand_over(queued)
+        for wake in self._wakers:
+            wake()
 
     def _run(self, connection: Connection, operations: list[Operation]) -> BaseException | None:
         savepoint = connection.begin_nested()

@@ -1,0 +1,369 @@
+"""Frozen values of the exchange: who takes part, what is offered, what was agreed, what moved, and the kinds of entries it records.
+
+Words are those of the Dataspace Protocol 2025-1 (offer, agreement, negotiation, transfer); process states are its enumerations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from guantong.base.entry import EntryKind
+
+__all__ = [
+    "ENTRY_KINDS",
+    "Agreement",
+    "Answer",
+    "Catalogue",
+    "CatalogueOffer",
+    "ExchangeSettings",
+    "Negotiation",
+    "Participant",
+    "Product",
+    "Question",
+    "Receipt",
+    "Transfer",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeSettings:
+    """Settings of the exchange."""
+
+    auto: tuple[str, ...] = ("agree-own-offer", "verify-asked-offer", "finalize", "start-pull", "accept-asked-offer")
+    """What happens without a person: ``agree-own-offer`` (a request equal to our own offer is agreed to), ``verify-asked-offer`` (an
+    agreement equal to what we asked for is verified), ``accept-asked-offer`` (an offer equal to what we asked for is accepted),
+    ``finalize`` (a verified agreement is finalized), ``start-pull`` (a pull under a valid agreement starts). What is not listed waits."""
+
+    token_lifetime_s: int = 300
+    """Lifetime of a self-issued identity token, seconds."""
+
+    token_leeway_s: int = 60
+    """Clock difference tolerated when a partner's identity token is checked, seconds."""
+
+    token_max_lifetime_s: int = 3600
+    """An identity token that lives longer than this is refused, seconds."""
+
+    did_cache_s: int = 300
+    """How long a resolved DID document is kept, seconds."""
+
+    did_negative_cache_s: int = 5
+    """How long a DID that could not be resolved is not asked for again, seconds."""
+
+    access_lifetime_s: int = 3600
+    """Lifetime of the access token of a transfer, seconds."""
+
+    chunk_rows: int = 10_000
+    """Rows in one record batch of a delivery."""
+
+    block_bytes: int = 65_536
+    """Size of the blocks of a delivered body whose hashes form the content root of the receipt."""
+
+    body_limit: int = 1024 * 1024
+    """Largest protocol message accepted, bytes."""
+
+    depth_limit: int = 64
+    """Deepest JSON nesting accepted."""
+
+    receipt_wait_s: float = 5.0
+    """How long the consumer's side waits for its own count before it answers a receipt, seconds."""
+
+    process_cache: int = 10_000
+    """Processes kept in memory besides the records."""
+
+    page_size: int = 500
+    """Datasets on one page of the catalogue."""
+
+
+@dataclass(frozen=True, slots=True)
+class Participant:
+    """A caller whose identity was verified."""
+
+    did: str
+    claims: Mapping[str, Any] = field(default_factory=dict)
+    """The claims of its token."""
+    jti: str = ""
+    """Identifier of the token; empty where the identification has none."""
+    expires: int = 0
+    """End of the token, nanoseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """A dataset put on offer: rights stated elsewhere, contract terms, policy and price here."""
+
+    id: str
+    dataset_id: str
+    policy: Mapping[str, Any]
+    """ODRL rules (``permission``, ``prohibition``, ``obligation``) of the typed subset, see ``policy.py``; without id, type and target."""
+    title_en: str = ""
+    title_zh: str = ""
+    terms: str = ""
+    """Contract terms in plain words; bound into the offer by their digest."""
+    price: Mapping[str, Any] = field(default_factory=dict)
+    """Price plan (settle's JSON); bound into the offer by its digest."""
+    visible_to: tuple[str, ...] = ()
+    """DIDs that see it in the catalogue; empty: every identified participant."""
+    properties: Mapping[str, Any] = field(default_factory=dict)
+    """More properties of the dataset in the catalogue, for example ``http://purl.org/dc/terms/type``."""
+
+    @property
+    def offer_id(self) -> str:
+        """Identifier of its offer in the catalogue."""
+        return f"{self.id}:{self.dataset_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogueOffer:
+    """One offer in a partner's catalogue, ready to be asked for."""
+
+    dataset_id: str
+    offer: Mapping[str, Any]
+    """The ODRL offer with ``@id``, ``@type`` and ``target``: hand it to ``negotiate``."""
+    title: str = ""
+    terms: str = ""
+    price: Mapping[str, Any] = field(default_factory=dict)
+    formats: tuple[str, ...] = ()
+    dataset: Mapping[str, Any] = field(default_factory=dict)
+    """The dataset as received."""
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """A partner's catalogue."""
+
+    participant_id: str
+    offers: tuple[CatalogueOffer, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Negotiation:
+    """A contract negotiation as one side sees it."""
+
+    pid: str
+    """Our identifier of it."""
+    role: str
+    """``consumer`` or ``provider``: what we are in it."""
+    partner: str
+    partner_pid: str
+    """The partner's identifier; empty until it is known."""
+    partner_address: str
+    """Base address of the partner for messages of this negotiation."""
+    state: str
+    offer: Mapping[str, Any]
+    """The offer on the table."""
+    dataset_id: str
+    agreement_id: str
+    waiting: str
+    """``person`` when somebody here must decide, else empty."""
+    reason: str
+    created_at: int
+    changed_at: int
+
+    @property
+    def consumer_pid(self) -> str:
+        """The protocol's ``consumerPid``."""
+        return self.pid if self.role == "consumer" else self.partner_pid
+
+    @property
+    def provider_pid(self) -> str:
+        """The protocol's ``providerPid``."""
+        return self.pid if self.role == "provider" else self.partner_pid
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """What two participants agreed."""
+
+    id: str
+    role: str
+    partner: str
+    partner_address: str
+    dataset_id: str
+    product_id: str
+    """Our product; empty on the consumer's side."""
+    agreement: Mapping[str, Any]
+    """The ODRL agreement as exchanged."""
+    agreement_hash: str
+    policy_hash: str
+    terms: str
+    price: Mapping[str, Any]
+    state: str
+    """``agreed``, ``final`` or ``ended``."""
+    agreed_at: int
+    negotiation_pid: str
+
+    def __post_init__(self) -> None:
+        if self.role not in ("consumer", "provider"):
+            raise ValueError(self.role)
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """A transfer process as one side sees it."""
+
+    pid: str
+    role: str
+    partner: str
+    partner_pid: str
+    partner_address: str
+    state: str
+    agreement_id: str
+    format: str
+    dataset_id: str
+    data_address: Mapping[str, Any]
+    """Where the consumer pulls from, with its token; empty on the provider's side."""
+    token_hash: str
+    """Digest of the access token; empty on the consumer's side and when revoked."""
+    token_expires: int
+    waiting: str
+    reason: str
+    created_at: int
+    changed_at: int
+
+    @property
+    def consumer_pid(self) -> str:
+        """The protocol's ``consumerPid``."""
+        return self.pid if self.role == "consumer" else self.partner_pid
+
+    @property
+    def provider_pid(self) -> str:
+        """The protocol's ``providerPid``."""
+        return self.pid if self.role == "provider" else self.partner_pid
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A usage record with its signatures."""
+
+    record_id: str
+    agreement_id: str
+    transfer_pid: str
+    seq: int
+    role: str
+    partner: str
+    state: str
+    """``offered``, ``acknowledged``, ``disputed`` or ``one-sided``."""
+    record: Mapping[str, Any]
+    signature: str
+    """The provider's Ed25519 signature of the record's canonical bytes, base64; on a consumer's own one-sided record its own."""
+    countersignature: Mapping[str, Any]
+    """``{statement, signature}`` of the consumer; empty until it came."""
+    recorded_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A partner's question under an agreement."""
+
+    kind: str
+    partner: str
+    agreement: Agreement
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to a question; ``body`` is small JSON."""
+
+    body: Mapping[str, Any]
+
+
+def _text() -> dict[str, Any]:
+    return {"type": "string", "maxLength": 1024}
+
+
+def _kind(name: str, en: str, zh: str, required: tuple[str, ...], **properties: Mapping[str, Any]) -> EntryKind:
+    return EntryKind(
+        name,
+        en,
+        zh,
+        {
+            "type": "object",
+            "required": list(required),
+            "properties": {**{key: _text() for key in required}, **properties},
+            "additionalProperties": False,
+        },
+    )
+
+
+_COUNT: dict[str, Any] = {"type": "integer", "minimum": 0}
+_OBJECT: dict[str, Any] = {"type": "object"}
+
+PRODUCT_OFFERED = _kind(
+    "exchange.product-offered",
+    "A product was put on offer",
+    "产品已上架",
+    ("product", "dataset", "offer", "policyHash", "priceHash", "termsHash", "rightsHash"),
+)
+PRODUCT_WITHDRAWN = _kind(
+    "exchange.product-withdrawn", "A product was taken off the offer", "产品已下架", ("product", "dataset")
+)
+NEGOTIATION_MOVED = _kind(
+    "exchange.negotiation-moved",
+    "A contract negotiation changed its state",
+    "合约协商状态变化",
+    ("pid", "partner", "role", "state", "by", "message"),
+    reason=_text(),
+)
+AGREEMENT_MADE = _kind(
+    "exchange.agreement-made",
+    "An agreement was made",
+    "合约已达成",
+    ("agreement", "partner", "role", "dataset", "agreementHash", "policyHash"),
+)
+TRANSFER_MOVED = _kind(
+    "exchange.transfer-moved",
+    "A transfer changed its state",
+    "传输状态变化",
+    ("pid", "partner", "role", "agreement", "state", "by", "message"),
+    reason=_text(),
+)
+DELIVERY_INTENDED = _kind(
+    "exchange.delivery-intended",
+    "A delivery is about to leave",
+    "数据即将发出",
+    ("record", "agreement", "transfer", "partner", "dataset", "format", "purpose"),
+    seq=_COUNT,
+)
+DELIVERY_REFUSED = _kind(
+    "exchange.delivery-refused",
+    "A delivery was refused",
+    "数据交付被拒绝",
+    ("agreement", "transfer", "partner", "code"),
+)
+USAGE_RECORDED = _kind(
+    "exchange.usage-recorded",
+    "A usage record was signed",
+    "用量记录已签名",
+    ("recordHash", "role", "partner", "state", "signature"),
+    record=_OBJECT,
+)
+USAGE_COUNTERSIGNED = _kind(
+    "exchange.usage-countersigned",
+    "A usage record was answered by its consumer",
+    "用量记录已由使用方回签",
+    ("record", "agreement", "role", "partner", "state", "signature"),
+    statement=_OBJECT,
+)
+QUESTION_ANSWERED = _kind(
+    "exchange.question-answered",
+    "A partner's question was answered or refused",
+    "合作方的提问已答复或拒绝",
+    ("agreement", "partner", "kind", "question", "answer", "outcome"),
+)
+
+ENTRY_KINDS: tuple[EntryKind, ...] = (
+    AGREEMENT_MADE,
+    DELIVERY_INTENDED,
+    DELIVERY_REFUSED,
+    NEGOTIATION_MOVED,
+    PRODUCT_OFFERED,
+    PRODUCT_WITHDRAWN,
+    QUESTION_ANSWERED,
+    TRANSFER_MOVED,
+    USAGE_COUNTERSIGNED,
+    USAGE_RECORDED,
+)
+"""Every kind of entry this stage records."""

@@ -1,0 +1,119 @@
+"""Tables of the exchange. Documents are canonical JSON in LargeBinary columns; protocol state is one column, delivery the outbox's."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, Index, LargeBinary, String, Text
+
+from guantong.records.tables import INSTANT, table
+
+__all__ = ["AGREEMENTS", "NEGOTIATIONS", "PRODUCTS", "PULLS", "RECEIPTS", "SEEN", "TOKENS_SEEN", "TRANSFERS"]
+
+PRODUCTS = table(
+    "exchange_products",
+    Column("id", String(128), primary_key=True),
+    Column("dataset_id", String(128), nullable=False),
+    Column("product", LargeBinary, nullable=False),
+    Column("state", String(16), nullable=False),  # offered, withdrawn
+    Column("created_at", INSTANT, nullable=False),
+    Column("changed_at", INSTANT, nullable=False),
+)
+
+NEGOTIATIONS = table(
+    "exchange_negotiations",
+    Column("pid", String(128), primary_key=True),
+    Column("role", String(8), nullable=False),
+    Column("partner", String(255), nullable=False),
+    Column("partner_pid", String(128)),  # null until the partner named it
+    Column("partner_address", String(1024), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("offer", LargeBinary, nullable=False),
+    Column("asked", LargeBinary),  # what we asked for ourselves: the agreement is compared with it
+    Column("dataset_id", String(255), nullable=False),
+    Column("agreement_id", String(128), nullable=False),
+    Column("waiting", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("created_at", INSTANT, nullable=False),
+    Column("changed_at", INSTANT, nullable=False),
+    Index("exchange_negotiations_partner", "participant", "partner", "partner_pid", unique=True),
+    Index("exchange_negotiations_state", "participant", "state"),
+)
+
+AGREEMENTS = table(
+    "exchange_agreements",
+    Column("id", String(128), primary_key=True),
+    Column("role", String(8), nullable=False),
+    Column("partner", String(255), nullable=False),
+    Column("partner_address", String(1024), nullable=False),
+    Column("dataset_id", String(255), nullable=False),
+    Column("product_id", String(128), nullable=False),
+    Column("agreement", LargeBinary, nullable=False),
+    Column("agreement_hash", String(80), nullable=False),
+    Column("policy_hash", String(80), nullable=False),
+    Column("terms", Text, nullable=False),
+    Column("price", LargeBinary, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("agreed_at", INSTANT, nullable=False),
+    Column("changed_at", INSTANT, nullable=False),
+    Column("negotiation_pid", String(128), nullable=False),
+)
+
+TRANSFERS = table(
+    "exchange_transfers",
+    Column("pid", String(128), primary_key=True),
+    Column("role", String(8), nullable=False),
+    Column("partner", String(255), nullable=False),
+    Column("partner_pid", String(128)),
+    Column("partner_address", String(1024), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("agreement_id", String(128), nullable=False),
+    Column("format", String(128), nullable=False),
+    Column("dataset_id", String(255), nullable=False),
+    Column("data_address", LargeBinary, nullable=False),
+    Column("token_hash", String(80), nullable=False),
+    Column("token_expires", INSTANT, nullable=False),
+    Column("waiting", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("created_at", INSTANT, nullable=False),
+    Column("changed_at", INSTANT, nullable=False),
+    Index("exchange_transfers_partner", "participant", "partner", "partner_pid", unique=True),
+    Index("exchange_transfers_agreement", "participant", "agreement_id"),
+)
+
+SEEN = table(
+    "exchange_seen",
+    Column("pid", String(128), primary_key=True),
+    Column("digest", String(80), primary_key=True),
+    Column("at", INSTANT, nullable=False),
+)
+
+TOKENS_SEEN = table(
+    "exchange_tokens_seen",
+    Column("issuer", String(255), primary_key=True),
+    Column("jti", String(255), primary_key=True),
+    Column("expires_at", INSTANT, nullable=False),
+    Index("exchange_tokens_expiry", "expires_at"),
+)
+
+PULLS = table(
+    "exchange_pulls",
+    Column("record_id", String(128), primary_key=True),
+    Column("transfer_pid", String(128), nullable=False),
+    Column("counted", LargeBinary, nullable=False),
+    Column("at", INSTANT, nullable=False),
+)
+
+RECEIPTS = table(
+    "exchange_receipts",
+    Column("record_id", String(128), primary_key=True),
+    Column("agreement_id", String(128), nullable=False),
+    Column("transfer_pid", String(128), nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("role", String(8), nullable=False),
+    Column("partner", String(255), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("record", LargeBinary, nullable=False),
+    Column("signature", String(128), nullable=False),
+    Column("countersignature", LargeBinary, nullable=False),
+    Column("recorded_at", INSTANT, nullable=False),
+    Index("exchange_receipts_agreement", "participant", "agreement_id", "recorded_at"),
+)
