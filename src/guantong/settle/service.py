@@ -112,7 +112,9 @@ class Settle:
             step.record(_entry(INVOICE_DERIVED, role, partner, document))
             _link(step, document)
             if role == "provider":
-                step.send(Message(partner, OUTBOX_KIND, f"{number}/0", {"agreementId": agreement_id, "basis": debt}))
+                step.send(
+                    Message(_lane(partner), OUTBOX_KIND, f"{number}/0", {"agreementId": agreement_id, "basis": debt})
+                )
         return await self._one(participant, agreement_id, debt)
 
     async def preview(self, participant: str, agreement_id: str) -> dict[str, Any]:
@@ -137,13 +139,13 @@ class Settle:
                 groups.setdefault(f"{found.role} {found.state}", []).append(found.document)
         return {name: rules.totals(documents) for name, documents in sorted(groups.items())}
 
-    async def deliver(self, participant: str, payload: Mapping[str, Any]) -> None:
-        """Hand one queued invoice to the consumer and take its answer; the outbox calls it.
+    async def deliver(self, participant: str, message: Message, attempt: int = 1) -> None:
+        """Hand one queued invoice to the consumer and take its answer: the outbox's sender of :data:`OUTBOX_KIND`.
 
         Raises Retryable ``settle.partner-busy`` and Refused ``settle.partner-refused`` (a plain connector has no such endpoint: the
         invoice stays issued).
         """
-        row = await self._row(participant, str(payload["agreementId"]), str(payload["basis"]))
+        row = await self._row(participant, str(message.payload["agreementId"]), str(message.payload["basis"]))
         if row["state"] not in (ISSUED, DISPUTED):
             return
         partner = str(row["partner"])
@@ -342,7 +344,7 @@ class Settle:
         async with self.records.step(participant) as step:
             step.count(f"settle.resent/{row['number']}")
             payload = {"agreementId": row["agreement_id"], "basis": row["basis"]}
-            step.send(Message(str(row["partner"]), OUTBOX_KIND, f"{row['number']}/{attempt + 1}", payload))
+            step.send(Message(_lane(str(row["partner"])), OUTBOX_KIND, f"{row['number']}/{attempt + 1}", payload))
 
     async def _rows(self, participant: str, agreement_id: str | None) -> list[Row]:
         statement = select(INVOICES).where(INVOICES.c.participant == participant)
@@ -364,6 +366,11 @@ class Settle:
 
     async def _one(self, participant: str, agreement_id: str, basis: str) -> Invoice:
         return _invoice(await self._row(participant, agreement_id, basis))
+
+
+def _lane(partner: str) -> str:
+    # apart from the protocol's lanes, so that a partner without invoices holds up no negotiation
+    return f"{partner} {OUTBOX_KIND}"
 
 
 def _role(terms: Terms, participant: str) -> tuple[str, str]:
