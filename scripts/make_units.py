@@ -2,8 +2,8 @@
 
     .venv/bin/python scripts/make_units.py [../shared/data/qudt/VOCAB_QUDT-UNITS-ALL.ttl]
 
-The Turtle file is QUDT's own serialisation: one block a unit, two spaces before each predicate. Lines of quoted text are indented
-deeper, so a line pattern reads it safely; a block without a name, a factor or a dimension stops the run.
+The Turtle file is QUDT's own serialisation: one block a unit, two spaces before each predicate. Lines of
+long quoted text are left out, so a line pattern reads it safely; a block without a name, a factor or a dimension stops the run.
 """
 
 from __future__ import annotations
@@ -22,8 +22,11 @@ TEXT = re.compile(r'"((?:[^"\\]|\\.)*)"(?:\^\^qudt:UCUMcs|@en(?:-\w+)?)?$')
 
 def blocks(lines: list[str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    name = ""
+    name, quoted = "", False
     for line in lines:
+        outside, quoted = not quoted, quoted ^ (line.count('"""') % 2 == 1)
+        if not outside:
+            continue
         if line.startswith("unit:"):
             name = line.strip().removeprefix("unit:").removesuffix(" .").replace("\\", "")
             found[name] = []
