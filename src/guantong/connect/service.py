@@ -256,7 +256,7 @@ class Connect:
         """The reader that serves the interface's kind; each is imported where it is first used."""
         kind = interface.kind
         if kind == "shdr":
-            from guantong.connect.shdr import ShdrReader
+            from guantong.connect.shdr_tcp import ShdrReader
 
             return ShdrReader(interface)
         if kind == "mtconnect":

@@ -1,0 +1,56 @@
+"""Pure decisions of connect: what a note says of signals, and whether a measured value is within its limits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from guantong.connect.model import Property
+
+__all__ = ["names_of", "out_of_tolerance", "runs", "units_of"]
+
+
+def names_of(properties: Iterable[Property]) -> dict[str, dict[str, str | None]]:
+    """``note['names']``: name, path, type and category of each signal, as far as the source says."""
+    return {
+        item.key: {
+            "name": item.title or item.key,
+            "path": item.term("path"),
+            "type": item.term("type"),
+            "category": item.term("category"),
+        }
+        for item in properties
+    }
+
+
+def units_of(properties: Iterable[Property]) -> dict[str, str]:
+    """``note['units']``: the unit of each signal as the source names it."""
+    return {item.key: item.unit for item in properties if item.unit}
+
+
+def out_of_tolerance(row: Mapping[str, Any]) -> bool | None:
+    """Whether a measurement (a row of ``measurement_schema``) lies outside its limits as declared; None where that can't be said.
+
+    The limits themselves are inside. A zone that is declared negative contradicts itself (a deviation of form is never negative), so
+    nothing can be said by it.
+    """
+    value, lower, upper = row["value_f64"], row["lower"], row["upper"]
+    if value is None or (lower is None and upper is None):
+        return None
+    if row["limit_form"] == "zone" and upper is not None and upper < 0:
+        return None
+    return bool((lower is not None and value < lower) or (upper is not None and value > upper))
+
+
+def runs(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Runs of consecutive whole numbers, first and last of each; the numbers ascend."""
+    first = last = None
+    for number in numbers:
+        if last is not None and number == last + 1:
+            last = number
+            continue
+        if first is not None and last is not None:
+            yield first, last
+        first = last = number
+    if first is not None and last is not None:
+        yield first, last

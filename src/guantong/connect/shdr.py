@@ -1,0 +1,274 @@
+"""SHDR, the line protocol between a machine's adapter and an MTConnect agent: lines in, readings out, nothing guessed.
+
+Forms of a line, as the NIST recordings and the adapter guide of the C++ agent have them: ``time|key|value``; several ``key|value``
+pairs behind one time; a condition with ``time|key|level|native code|native severity|qualifier|text``; a message with
+``time|key|native code|text``. The device model says which keys are conditions and messages; without one, a line of seven fields whose
+third is a level is a condition. Times have no, three, six, seven or nine fractional digits and may carry ``@duration``.
+
+What can't be read is quarantined with its offset and reason. A line that another was broken off from is quarantined as well, because
+its last value may be cut: that of a recording wrapped at the width of a screen, and that before a stray number with a year's digits.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from guantong.base.clock import NS, parse_iso
+from guantong.base.errors import Skippable
+from guantong.connect.columns import Readings, Value
+
+__all__ = ["LEVELS", "SCREEN_WIDTHS", "Condition", "Item", "ShdrParser", "condition", "typed"]
+
+LEVELS = frozenset({"NORMAL", "WARNING", "FAULT", "UNAVAILABLE"})
+"""Levels of a condition (MTConnect Part 3, condition states), in any case on the wire."""
+
+SCREEN_WIDTHS = (80, 132)
+"""Widths at which terminals break lines."""
+
+CONDITION_FIELDS = 7
+
+_WHOLE = re.compile(r"-?(?:0|[1-9]\d{0,18})", re.ASCII)
+_NUMBER = re.compile(r"[+-]?(?:\d+\.\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?\d+[eE][+-]?\d+", re.ASCII)
+_NOT_FINITE = frozenset(
+    {"nan", "+nan", "-nan", "inf", "+inf", "-inf", "infinity", "+infinity", "-infinity", "-1.#ind", "1.#inf", "1.#qnan"}
+)
+_YEAR_FRAGMENT = re.compile(r"20\d\d\d*(?:\.\d*)?", re.ASCII)
+_STARTS_WITH_TIME = re.compile(r"\s*\d{4}-\d\d-\d\dT", re.ASCII)
+_MARKERS = ("<<<<<<<", "=======", ">>>>>>>")
+
+Quarantine = Callable[[int, str, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """What the device model says of a key."""
+
+    category: str
+    """SAMPLE, EVENT or CONDITION."""
+    type: str = ""
+    numeric: bool | None = None
+    """Whether values are numbers; None: as each value looks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A condition as stated: level and what the control says of it."""
+
+    level: str
+    """NORMAL, WARNING, FAULT."""
+    native_code: str = ""
+    native_severity: str = ""
+    qualifier: str = ""
+    text: str = ""
+
+
+def condition(value: str) -> Condition:
+    """The condition in a reading's text: ``LEVEL`` or ``LEVEL|native code|native severity|qualifier|text``."""
+    fields = value.split("|", 4)
+    return Condition(*fields)
+
+
+def typed(text: str) -> Value:
+    """A value in its own type: int64 if written as one, float64 if written as a decimal, else the text unchanged.
+
+    A whole number with leading zeros or beyond 64 bits stays text. Raises Skippable ``connect.not-finite`` for NaN and infinities.
+    """
+    if _WHOLE.fullmatch(text):
+        whole = int(text)
+        return whole if -(1 << 63) <= whole < 1 << 63 else text
+    if _NUMBER.fullmatch(text):
+        number = float(text)
+        if number - number != 0.0:
+            raise Skippable("connect.not-finite", text=text[:40])
+        return number
+    if text.lower() in _NOT_FINITE:
+        raise Skippable("connect.not-finite", text=text[:40])
+    return text
+
+
+class ShdrParser:
+    """Turns lines into readings. It keeps what a stream needs: the conflict it stands in, and small caches."""
+
+    def __init__(self, items: Mapping[str, Item] | None = None, *, recording: bool = False) -> None:
+        self._items = items or {}
+        self._recording = recording
+        self._seconds: dict[str, int] = {}
+        self._values: dict[str, Value] = {}
+        self._in_conflict = False
+
+    def feed(
+        self, lines: Sequence[str], offsets: Sequence[int], receive: int, rows: Readings, quarantine: Quarantine, *, upto: int | None = None
+    ) -> tuple[int, int]:
+        """Parse ``lines[:upto]`` (without line ends; later ones are only looked at) and append their readings to ``rows``.
+
+        offsets: where each line begins in the source. receive: receive time in ns. Empty lines count as nothing. Returns how many lines
+        were read and how many of them gave readings; ``quarantine(offset, reason, text)`` is called once for each other line.
+        """
+        count = parsed = 0
+        last = len(lines) - 1
+        recording = self._recording
+        seconds, values, items = self._seconds, self._values, self._items
+        plain = not items
+        signal_add, source_add = rows.signal.append, rows.source.append
+        server_add, receive_add = rows.server.append, rows.receive.append
+        number_add, whole_add = rows.number.append, rows.whole.append
+        text_add, flag_add = rows.text.append, rows.flag.append
+        status_add, sequence_add = rows.status.append, rows.sequence.append
+        for index in range(len(lines) if upto is None else upto):
+            line = lines[index]
+            if line.endswith("\r"):
+                line = line[:-1]
+            if not line or line.isspace():
+                continue
+            count += 1
+            if line[0] in "<=>" or self._in_conflict:
+                if line.startswith(_MARKERS):
+                    self._in_conflict = line.startswith(_MARKERS[:2])
+                    quarantine(offsets[index], "conflict", line)
+                    continue
+                if self._in_conflict:
+                    quarantine(offsets[index], "conflict", line)
+                    continue
+            if recording and index < last and self._broken(line, lines[index + 1]):
+                quarantine(offsets[index], "broken-by-wrap", line)
+                continue
+            fields = line.split("|")
+            time = fields[0]
+            # the usual line, without a call: time|key|value with a fraction and a Z
+            if plain and len(fields) == 3 and time[-1:] == "Z" and time[19:20] == "." and 21 < len(time) < 31:
+                whole = seconds.get(time[:19])
+                fraction = time[20:-1]
+                key = fields[1]
+                value = values.get(fields[2])
+                if whole is not None and value is not None and key and fraction.isdigit() and fraction.isascii():
+                    kind = type(value)
+                    signal_add(key)
+                    source_add(whole + int(fraction) * 10 ** (9 - len(fraction)))
+                    server_add(None)
+                    receive_add(receive)
+                    number_add(value if kind is float else None)  # type: ignore[arg-type]
+                    whole_add(value if kind is int else None)  # type: ignore[arg-type]
+                    text_add(value if kind is str else None)  # type: ignore[arg-type]
+                    flag_add(None)
+                    status_add(0)
+                    sequence_add(None)
+                    parsed += 1
+                    continue
+            reason = self._line(fields, receive, rows)
+            if reason is None:
+                parsed += 1
+            else:
+                quarantine(offsets[index], reason, line)
+        return count, parsed
+
+    def _broken(self, line: str, following: str) -> bool:
+        following = following.strip()
+        if not following or _STARTS_WITH_TIME.match(following):
+            return False
+        return (len(line) in SCREEN_WIDTHS and not following.startswith(_MARKERS)) or (
+            _YEAR_FRAGMENT.fullmatch(following) is not None and "|" in line
+        )
+
+    def _line(self, fields: list[str], receive: int, rows: Readings) -> str | None:
+        """Append the readings of a line, or return why it can't be used; then nothing of it is appended."""
+        time = self._time(fields[0].strip())
+        if time is None:
+            return "time"
+        found: list[tuple[str, Value]] = []
+        place, end = 1, len(fields)
+        if end < 3:
+            return "fields"
+        try:
+            while place < end:
+                key = fields[place].strip()
+                if key.startswith("@"):
+                    return "asset"
+                width = self._width(key, fields, place)
+                if place + width >= end:
+                    return "fields"
+                if not key:
+                    return "empty-key"
+                if width == 1:
+                    found.append((key, self._value(key, fields[place + 1])))
+                elif width == 2:  # a message: native code and text
+                    code, text = fields[place + 1], fields[place + 2]
+                    empty = text.upper() == "UNAVAILABLE"
+                    found.append((key, None if empty else f"{code}|{text}" if code else text))
+                else:
+                    level = fields[place + 1].strip().upper()
+                    if level not in LEVELS:
+                        return "unknown"
+                    rest = fields[place + 2 : place + 6]
+                    value = "|".join([level, *rest]) if any(rest) else level
+                    found.append((key, None if level == "UNAVAILABLE" else value))
+                place += width + 1
+        except Skippable as error:
+            return error.code.partition(".")[2]
+        for key, value in found:
+            rows.append(key.rpartition(":")[2] if ":" in key and key not in self._items else key, time, receive, value)
+        return None
+
+    def _width(self, key: str, fields: list[str], place: int) -> int:
+        """How many fields follow the key: 5 for a condition, 2 for a message, else 1."""
+        item = self._items.get(key)
+        if item is not None:
+            return 5 if item.category == "CONDITION" else 2 if item.type == "MESSAGE" else 1
+        if len(fields) == CONDITION_FIELDS and place == 1:
+            level = fields[2].strip().upper()
+            if level in LEVELS and (level != "UNAVAILABLE" or not (fields[3] or fields[5])):
+                return 5
+        if len(fields) == 4 and place == 1:
+            return 2
+        return 1
+
+    def _value(self, key: str, text: str) -> Value:
+        """The value of a key; None where it is UNAVAILABLE in any case."""
+        item = self._items.get(key)
+        if item is not None and item.numeric is not None:
+            if text.strip().upper() == "UNAVAILABLE":
+                return None
+            if not item.numeric:
+                return text
+            value = typed(text.strip())
+            if item.category == "SAMPLE":
+                if isinstance(value, int):
+                    return float(value) if abs(value) <= 1 << 53 else value
+                if isinstance(value, str) and text.strip() and not _coordinates(text):
+                    raise Skippable("connect.not-a-number", text=text[:40])
+            return value
+        value = self._values.get(text)
+        if value is None:
+            if text.strip().upper() == "UNAVAILABLE":
+                return None
+            value = typed(text)
+            if len(self._values) > 50_000:
+                self._values.clear()
+            self._values[text] = value
+        return value
+
+    def _time(self, text: str) -> int | None:
+        stamp = text.partition("@")[0]
+        prefix = stamp[:19]
+        whole = self._seconds.get(prefix)
+        fraction = stamp[20:-1]
+        if whole is not None and stamp[-1:] == "Z" and stamp[19:20] == "." and fraction.isdigit() and fraction.isascii():
+            return whole + int(fraction[:9].ljust(9, "0"))
+        try:
+            instant = parse_iso(stamp)
+        except Skippable:
+            return None
+        if len(stamp) < 20 or stamp[19] not in ".Zz":
+            return instant
+        if stamp[-1:] == "Z":
+            if len(self._seconds) > 10_000:
+                self._seconds.clear()
+            self._seconds[prefix] = instant - instant % NS
+        return instant
+
+
+def _coordinates(text: str) -> bool:
+    """Whether the text is several numbers with blanks between them, as a three-dimensional position is written."""
+    parts = text.split()
+    return len(parts) > 1 and all(_WHOLE.fullmatch(part) or _NUMBER.fullmatch(part) for part in parts)
