@@ -235,7 +235,63 @@ ERRORS: dict[str, ErrorRow] = {
         "数据表 {table} 无法提交：{reason}。", "请腾出磁盘空间或检查对象存储；数据已在日志中，稍后会再次提交。"),
     # fuse
     # describe
+    "describe.bad-cursor": ErrorRow(
+        "skip", 400, 4,
+        "The cursor of this page can't be read.", "Begin again without a cursor.",
+        "无法识别该分页游标。", "请不带游标从头开始。"),
+    "describe.bad-path": ErrorRow(
+        "skip", 400, 4,
+        "“{path}” is not an idShort path.", "Write it like Segments.Records[0].Time; list members by index only.",
+        "“{path}” 不是 idShort 路径。", "请写成 Segments.Records[0].Time 的形式，列表成员只用序号。"),
+    "describe.bad-request": ErrorRow(
+        "skip", 400, 4,
+        "{name} is not usable: {reason}.", "Correct the parameter and ask again.",
+        "{name} 不可用：{reason}。", "请更正该参数后重试。"),
+    "describe.constraints": ErrorRow(
+        "config", 500, 2,
+        "The description of {id} breaks the AAS metamodel: {reason}.", "Correct the facts stated for the asset; nothing was written.",
+        "{id} 的描述不符合 AAS 元模型：{reason}。", "请更正该资产的陈述；尚未写入任何内容。"),
+    "describe.dataset-invalid": ErrorRow(
+        "skip", 400, 4,
+        "The dataset {dataset} can't be defined: {reason}.", "Correct the definition and send it again.",
+        "无法定义数据集 {dataset}：{reason}。", "请更正定义后重新提交。"),
+    "describe.denied": ErrorRow(
+        "refused", 403, 1,
+        "{action} of {object} is not allowed.", "Ask the owner for an agreement that covers it.",
+        "不允许对 {object} 执行 {action}。", "请向所有者申请涵盖该内容的合约。"),
+    "describe.unknown": ErrorRow(
+        "skip", 404, 4,
+        "There is no {what} {id} here.", "Look at the list for the names that exist.",
+        "这里没有名为 {id} 的{what}。", "请在列表中查看已有名称。"),
+    "describe.unknown-dataset": ErrorRow(
+        "skip", 404, 4,
+        "There is no dataset {dataset}.", "Define it first, or correct the name.",
+        "没有数据集 {dataset}。", "请先定义该数据集，或更正名称。"),
     # govern
+    "govern.denied": ErrorRow(
+        "refused", 403, 1,
+        "{subject} may not {action} {object} ({reason}).", "Ask the owner for an agreement that allows it.",
+        "{subject} 不得对 {object} 执行 {action}（{reason}）。", "请向所有者申请允许此操作的合约。"),
+    "govern.not-graded": ErrorRow(
+        "skip", 409, 4,
+        "{subject} has not been graded.", "Classify it first, then grade the fusion.",
+        "{subject} 尚未定级。", "请先对其分类分级，再对融合数据定级。"),
+    "govern.pack-broken": ErrorRow(
+        "config", 500, 2,
+        "The rule pack {pack} can't be used: {reason}.", "Correct the file; each rule needs source, clause, version and evidence mark.",
+        "规则包 {pack} 无法使用：{reason}。", "请更正文件；每条规则都要有来源、条款、版本和证据标记。"),
+    "govern.policy-unreadable": ErrorRow(
+        "refused", 400, 1,
+        "The policies of this agreement can't be used: {reason}.", "Offer terms that this node can enforce.",
+        "该合约的策略无法使用：{reason}。", "请提供本节点能够执行的条款。"),
+    "govern.rights-incomplete": ErrorRow(
+        "skip", 400, 4,
+        "The rights statement of {dataset} lacks or misstates: {fields}.", "State holder, processor, operator, source of the right, evidence and period.",
+        "数据集 {dataset} 的权利声明缺少或写错：{fields}。", "请写明持有、使用、经营三方，权利来源、凭证和期限。"),
+    "govern.rights-missing": ErrorRow(
+        "refused", 409, 1,
+        "Nobody has stated the rights in the dataset {dataset}, or the statement is not in force: it can't be offered.", "State who holds, uses and operates it, and on what ground.",
+        "尚未声明数据集 {dataset} 的权利，或声明不在有效期内，不能对外提供。", "请写明谁持有、谁使用、谁经营，以及权利来源。"),
     # exchange
     "exchange.agreement-differs": ErrorRow(
         "refused", 400, 1,
@@ -322,6 +378,56 @@ ERRORS: dict[str, ErrorRow] = {
         "{pid} did not reach {wanted} in time; it is {state}.", "Look at the process; it goes on by itself.",
         "{pid} 未及时到达 {wanted}，当前为 {state}。", "请查看该流程；它会自行继续。"),
     # prove
+    "prove.no-such-agreement": ErrorRow(
+        "skip", 404, 4,
+        "The evidence log has no entry about the agreement {agreement}.", "Check the identifier; entries appear once the agreement is made.",
+        "存证日志中没有关于合约 {agreement} 的条目。", "请核对合约标识；合约达成后才会出现条目。"),
+    "prove.no-such-log": ErrorRow(
+        "skip", 404, 4,
+        "This node keeps no evidence log for {participant}.", "Ask the node that hosts this participant.",
+        "本节点没有 {participant} 的存证日志。", "请向托管该参与方的节点查询。"),
+    "prove.not-in-log": ErrorRow(
+        "skip", 404, 4,
+        "Entry {index} lies outside the published log.", "Wait until the log has caught up, or ask for a smaller index.",
+        "条目 {index} 不在已发布的日志范围内。", "请等待日志追上，或使用更小的序号。"),
+    "prove.package-conflict": ErrorRow(
+        "config", 500, 2,
+        "The package can't be put together: {reason}.", "Give every file of the package a path of its own, in plain ASCII.",
+        "无法生成存证包：{reason}。", "请为包内每个文件指定互不相同的路径，只用 ASCII 字符。"),
+    "prove.package-too-large": ErrorRow(
+        "refused", 413, 1,
+        "The package would have {size} bytes; at most {limit} are allowed.", "Raise the limit in the settings, or leave large documents out.",
+        "存证包将有 {size} 字节，上限为 {limit}。", "请在设置中提高上限，或不附带大文件。"),
+    "prove.package-unreadable": ErrorRow(
+        "skip", 400, 4,
+        "The package can't be read: {reason}.", "Check the path and ask its maker for the original file.",
+        "无法读取存证包：{reason}。", "请检查路径，并向出具方索取原始文件。"),
+    "prove.rolled-back": ErrorRow(
+        "corrupt", 500, 5,
+        "The witness {witness} has seen this log with {theirs} entries; here it has {ours}.",
+        "The records were set back. Stop the node, restore the newest back-up, keep both copies as evidence.",
+        "见证方 {witness} 见过本日志 {theirs} 个条目的版本，而此处只有 {ours} 个。", "记录被回退。请停止节点，恢复最新备份，并保留两份副本作为证据。"),
+    "prove.split-view": ErrorRow(
+        "corrupt", 500, 5,
+        "The witness {witness} has seen another history of this log than the one with {size} entries here.",
+        "Stop the node and keep everything as evidence; compare the checkpoints of both sides.",
+        "见证方 {witness} 见过的本日志历史与此处 {size} 个条目的历史不同。", "请停止节点并保留全部内容作为证据，比对双方的检查点。"),
+    "prove.tree-damaged": ErrorRow(
+        "corrupt", 500, 5,
+        "The evidence log of {participant} is damaged: {reason}.", "Stop the node and restore the records from a back-up; keep the damaged files.",
+        "{participant} 的存证日志已损坏：{reason}。", "请停止节点并从备份恢复记录，同时保留损坏的文件。"),
+    "prove.trust-unreadable": ErrorRow(
+        "config", 400, 4,
+        "The trust file can't be read: {reason}.", "Write it anew with guantong trust export, then check the keys with their owners.",
+        "无法读取信任文件：{reason}。", "请用 guantong trust export 重新生成，然后与各方核对密钥。"),
+    "prove.witness-later": ErrorRow(
+        "retry", 503, 3,
+        "The witness {witness} can't cosign now (status {status}).", "Nothing to do: it is asked again.",
+        "见证方 {witness} 暂时无法会签（状态 {status}）。", "无需处理，系统会再次请求。"),
+    "prove.witness-refused": ErrorRow(
+        "refused", 403, 1,
+        "The witness {witness} refuses to cosign (status {status}).", "Ask the partner to list this participant's evidence key.",
+        "见证方 {witness} 拒绝会签（状态 {status}）。", "请让合作方登记本参与方的存证密钥。"),
     # settle
     "settle.agreement-mixed": ErrorRow(
         "skip", 400, 4,

@@ -85,7 +85,9 @@ class DecisionPoint:
             self._sets.move_to_end(policies)
         return found
 
-    def decide(self, participant: str, request: Request, policies: str | None, known: Mapping[str, object], now: int) -> Decision:
+    def decide(
+        self, participant: str, request: Request, policies: str | None, known: Mapping[str, object], now: int
+    ) -> Decision:
         """Whether the request is allowed. ``known``: attributes of the resource that govern has (grade, domain, rights).
 
         ``context.now`` is the instant in milliseconds; the caller can't set it.
@@ -109,7 +111,11 @@ class DecisionPoint:
                 [
                     # what govern knows wins over what the caller says about subject and resource
                     {"uid": who["__entity"], "attrs": {**request.claims, **claims}, "parents": []},
-                    {"uid": what["__entity"], "attrs": {**base, **request.attributes, **known, "owner": participant}, "parents": []},
+                    {
+                        "uid": what["__entity"],
+                        "attrs": {**base, **request.attributes, **known, "owner": participant},
+                        "parents": [],
+                    },
                 ]
             ).decode()
             context = orjson.dumps({**request.context, "now": now // 1_000_000}).decode()
@@ -117,7 +123,12 @@ class DecisionPoint:
             return Decision(False, (), "policy-error", (str(error)[:300],))
         try:
             result = is_authorized(
-                {"principal": _uid(kind, name), "action": _uid("Action", request.action), "resource": _uid(*resource), "context": context},
+                {
+                    "principal": _uid(kind, name),
+                    "action": _uid("Action", request.action),
+                    "resource": _uid(*resource),
+                    "context": context,
+                },
                 policy_set,
                 entities,
             )

@@ -26,7 +26,7 @@ def graded_to_json(one: Graded) -> dict[str, Any]:
     body = asdict(one)
     body["elements"] = dict(one.elements)
     body["graded_at"] = iso(one.graded_at)
-    return _lists(body)
+    return {key: _lists(value) for key, value in body.items()}
 
 
 def graded_from_json(body: Mapping[str, Any]) -> Graded:
@@ -46,7 +46,7 @@ def quality_to_json(one: Quality) -> dict[str, Any]:
     body["dimensions"] = dict(one.dimensions)
     for name in ("window_start", "window_end", "scored_at"):
         body[name] = iso(body[name])
-    return _lists(body)
+    return {key: _lists(value) for key, value in body.items()}
 
 
 def quality_from_json(body: Mapping[str, Any]) -> Quality:

@@ -243,6 +243,9 @@ class QualityInputs:
     clock_ok: int | None = None
     """Sources whose clock offset is within the limit."""
     clocks: int | None = None
+    served: int | None = None
+    """Requests for the dataset that were answered."""
+    asked: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

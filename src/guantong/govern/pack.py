@@ -51,14 +51,18 @@ def read_pack(name: str, text: str) -> list[Rule]:
     defaults = document.get("defaults", {})
     for row in document.get("rule", []):
         merged = {**defaults, **row}
-        known = {field: merged.get(field) for field in _TEXTS}
+        known: dict[str, Any] = {field: merged.get(field) for field in _TEXTS}
         missing = [field for field, value in known.items() if not isinstance(value, str)]
         if missing:
-            raise ConfigProblem("govern.pack-broken", pack=name, reason=f"{row.get('id')}: {', '.join(missing)} missing")
+            raise ConfigProblem(
+                "govern.pack-broken", pack=name, reason=f"{row.get('id')}: {', '.join(missing)} missing"
+            )
         if known["evidence"] not in _EVIDENCE or known["id"] in seen:
             raise ConfigProblem("govern.pack-broken", pack=name, reason=f"{row['id']}: evidence mark or id")
         if bool(known["verified_by"]) != bool(known["verified_on"]):
-            raise ConfigProblem("govern.pack-broken", pack=name, reason=f"{row['id']}: verified_by and verified_on go together")
+            raise ConfigProblem(
+                "govern.pack-broken", pack=name, reason=f"{row['id']}: verified_by and verified_on go together"
+            )
         seen.add(row["id"])
         rules.append(Rule(pack=name, when=merged.get("when", {}), then=merged.get("then", {}), **known))
     return rules

@@ -16,6 +16,15 @@ from guantong.base.clock import Clock, iso
 from guantong.base.entry import Entry
 from guantong.base.errors import GuantongError, Refused, Skippable
 from guantong.govern.access import DecisionPoint
+from guantong.govern.documents import (
+    graded_from_json,
+    graded_to_json,
+    quality_from_json,
+    quality_to_json,
+    rights_from_json,
+    rights_problems,
+    rights_to_json,
+)
 from guantong.govern.model import (
     ACCESS_DENIED,
     GRADED,
@@ -35,18 +44,8 @@ from guantong.govern.model import (
     SubjectFacts,
 )
 from guantong.govern.pack import Packs, load_packs
-from guantong.govern.rules import (
-    fuse_grades,
-    grade,
-    graded_from_json,
-    graded_to_json,
-    quality_from_json,
-    quality_to_json,
-    rights_from_json,
-    rights_problems,
-    rights_to_json,
-    score_quality,
-)
+from guantong.govern.quality import score_quality
+from guantong.govern.rules import fuse_grades, grade
 from guantong.govern.tables import DECISIONS, GRADES, QUALITY, RIGHTS
 from guantong.records import Edge, Records, Step
 
@@ -177,7 +176,9 @@ class Govern:
         Raises Skippable ``govern.not-graded`` if a member has no grade. Source: GB/T 43697-2024 6.6 and Annex I.
         """
         rows = await self._records.rows(
-            select(GRADES.c.id, GRADES.c.body).where(and_(GRADES.c.participant == participant, GRADES.c.id.in_(list(members))))
+            select(GRADES.c.id, GRADES.c.body).where(
+                and_(GRADES.c.participant == participant, GRADES.c.id.in_(list(members)))
+            )
         )
         found = {str(row["id"]): graded_from_json(orjson.loads(row["body"])) for row in rows}
         missing = [member for member in members if member not in found]
@@ -302,7 +303,12 @@ class Govern:
                     },
                 )
             )
-            step.link(*(Edge(f"govern:rule:{check.rule}", f"describe:dataset:{dataset_id}", "scored") for check in quality.checks))
+            step.link(
+                *(
+                    Edge(f"govern:rule:{check.rule}", f"describe:dataset:{dataset_id}", "scored")
+                    for check in quality.checks
+                )
+            )
         return quality
 
     async def quality(self, participant: str, dataset_id: str) -> Quality | None:
@@ -375,7 +381,13 @@ class Govern:
         self.log_failure = ""
 
     async def decisions(
-        self, participant: str, *, subject: str | None = None, object: str | None = None, after: int = -1, limit: int = 200
+        self,
+        participant: str,
+        *,
+        subject: str | None = None,
+        object: str | None = None,
+        after: int = -1,
+        limit: int = 200,
     ) -> list[LoggedDecision]:
         """Lines of the access log with a number above ``after``, oldest first, at most ``limit`` (<= 1,000); waiting ones are written first."""
         await self.flush()
@@ -459,7 +471,9 @@ class Govern:
             ):
                 known.grades[row["id"]] = {name: row[name] for name in ("level", "status", "enforce", "domain")}
             for row in self._records.rows_now(
-                select(RIGHTS.c.dataset_id, RIGHTS.c.body).where(RIGHTS.c.participant == participant).order_by(RIGHTS.c.stated_at)
+                select(RIGHTS.c.dataset_id, RIGHTS.c.body)
+                .where(RIGHTS.c.participant == participant)
+                .order_by(RIGHTS.c.stated_at)
             ):
                 known.rights[row["dataset_id"]] = rights_from_json(orjson.loads(row["body"]))
         return known
