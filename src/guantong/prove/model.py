@@ -1,0 +1,168 @@
+"""Frozen values of the evidence room: keys, settings, partners that witness, what the log says of itself, and its entry kind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from guantong.base.entry import EntryKind
+from guantong.base.keys import Ed25519Key
+from guantong.base.note import COSIGNATURE, ED25519, VerifierKey
+
+__all__ = [
+    "ENTRY_KINDS",
+    "PACKAGE_MADE",
+    "CheckpointView",
+    "LogView",
+    "PackageMade",
+    "Peer",
+    "ProveKeys",
+    "ProveSettings",
+    "WitnessView",
+    "origin_of",
+    "witness_name_of",
+]
+
+
+def origin_of(did: str) -> str:
+    """Origin of a participant's log, which is also the name of its key."""
+    return f"guantong/{did}"
+
+
+def witness_name_of(did: str) -> str:
+    """Name under which a participant cosigns other logs."""
+    return f"guantong/witness/{did}"
+
+
+@dataclass(frozen=True, slots=True)
+class ProveKeys:
+    """A participant's two keys here. They must differ: a cosignature does not name its cosigner (C2SP tlog-cosignature)."""
+
+    log: Ed25519Key
+    """Signs checkpoints and packages: the evidence key of the DID document."""
+    witness: Ed25519Key
+    """Cosigns partners' checkpoints."""
+
+    def __post_init__(self) -> None:
+        if self.log.public == self.witness.public:
+            raise ValueError("the log's key and the witness's key must differ")
+
+
+@dataclass(frozen=True, slots=True)
+class ProveSettings:
+    """Settings of the evidence room."""
+
+    batch_leaves: int = 4096
+    """Leaves taken into the tree under one checkpoint, at most."""
+    witness_timeout_s: float = 10.0
+    """Longest wait for a witness's answer."""
+    retry_min_s: float = 0.5
+    """First pause after a witness could not be reached; it doubles each time."""
+    retry_max_s: float = 300.0
+    """Longest pause between two attempts at a witness."""
+    package_wait_s: float = 10.0
+    """How long a package waits for a cosignature over its newest entry before it goes out with what there is."""
+    max_request_bytes: int = 65_536
+    """Largest checkpoint a partner may send to be witnessed."""
+    max_package_bytes: int = 256 * 1024 * 1024
+    """Largest package made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A partner whose log this node witnesses and who witnesses this node's log."""
+
+    did: str
+    url: str
+    """Prefix of the partner's evidence addresses: ``<url>/log/keys``, ``<url>/witness/add-checkpoint``."""
+    evidence_key: bytes
+    """Ed25519, 32 bytes, from the partner's DID document."""
+    witness_key: bytes | None = None
+    """Ed25519, 32 bytes; None until the partner's key statement was fetched and verified."""
+
+    @property
+    def log_vkey(self) -> VerifierKey:
+        """The key under which the partner signs checkpoints."""
+        return VerifierKey(origin_of(self.did), ED25519, self.evidence_key)
+
+    @property
+    def witness_vkey(self) -> VerifierKey | None:
+        """The key under which the partner cosigns."""
+        return (
+            None if self.witness_key is None else VerifierKey(witness_name_of(self.did), COSIGNATURE, self.witness_key)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointView:
+    """A published checkpoint and who cosigned it."""
+
+    size: int
+    root: bytes
+    note: bytes
+    """The signed note with the cosignatures known so far."""
+    at: int
+    """When it was signed, ns."""
+    cosigners: tuple[tuple[str, int], ...] = ()
+    """(DID, time in ns the cosignature states)."""
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessView:
+    """How far a partner has witnessed this log."""
+
+    did: str
+    size: int
+    """Largest size it has cosigned, 0 before the first."""
+    at: int | None
+    """Time of that cosignature, ns."""
+    error: str | None = None
+    """Code of what stands in the way, or None."""
+    attempts: int = 0
+    """Attempts since the last success."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogView:
+    """What a participant's log says of itself."""
+
+    origin: str
+    size: int
+    root: bytes
+    checkpoint: bytes | None
+    behind: int
+    """Leaves recorded but not yet in the tree."""
+    witnesses: tuple[WitnessView, ...] = field(default_factory=tuple)
+
+
+@dataclass(frozen=True, slots=True)
+class PackageMade:
+    """A package that was written."""
+
+    path: Path
+    size: int
+    sha256: str
+    """``sha256:`` and hex digest of the whole file."""
+    leaves: int
+    files: int
+    witnessed_at: int | None
+    """Earliest cosignature on its checkpoint, ns; None if nobody has witnessed it."""
+
+
+PACKAGE_MADE = EntryKind(
+    "prove.package-made",
+    "A package about an agreement was made for strangers to verify.",
+    "为某项合约生成了可供第三方核验的存证包。",
+    {
+        "type": "object",
+        "required": ["agreementId", "manifest", "files"],
+        "additionalProperties": False,
+        "properties": {
+            "agreementId": {"type": "string"},
+            "manifest": {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"},
+            "files": {"type": "integer", "minimum": 1},
+        },
+    },
+)
+
+ENTRY_KINDS = (PACKAGE_MADE,)

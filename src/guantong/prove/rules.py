@@ -1,0 +1,334 @@
+"""Pure decisions of the evidence room: what a leaf is about, the package's manifest and container, the trust file.
+
+``verify.py`` reads packages with the very functions that wrote them; nothing here asks the clock, the disk or the network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import struct
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from guantong.base.canonical import b64, canonical_bytes, unb64
+from guantong.base.clock import iso
+from guantong.base.errors import Skippable
+from guantong.base.keys import Ed25519Key, verify_ed25519
+from guantong.base.note import (
+    COSIGNATURE,
+    Policy,
+    VerifierKey,
+    parse_policy,
+    parse_vkey,
+)
+from guantong.prove.model import witness_name_of
+
+__all__ = [
+    "MANIFEST",
+    "MAX_PACKAGE_BYTES",
+    "Manifest",
+    "Trust",
+    "digest_of",
+    "is_package_path",
+    "key_statement",
+    "manifest",
+    "origin_hash",
+    "parse_json",
+    "parse_trust",
+    "policy_text",
+    "read_manifest",
+    "read_zip",
+    "size_answer",
+    "stated_witness_key",
+    "subjects",
+    "trust_text",
+    "write_zip",
+]
+
+MANIFEST = "manifest.json"
+MAX_PACKAGE_BYTES = 512 * 1024 * 1024
+MAX_FILES = 100_000
+_KEYS_HEADER = "guantong/keys/v1"
+
+
+def digest_of(data: bytes) -> str:
+    """``sha256:`` and the hex digest of bytes."""
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def origin_hash(origin: str) -> str:
+    """The name a witness gives a log in its monitoring addresses (C2SP tlog-witness, Monitor Retrieval)."""
+    return hashlib.sha256(origin.encode()).hexdigest()
+
+
+def size_answer(body: bytes) -> int:
+    """The tree size in a witness's 409. Raises Skippable ``base.note-malformed``."""
+    match = re.fullmatch(rb"(0|[1-9][0-9]{0,18})\n", body)
+    if match is None:
+        raise Skippable("base.note-malformed", reason="the witness did not answer with a size")
+    return int(match[1])
+
+
+def parse_json(data: bytes) -> Any:
+    """A JSON value; repeated members, NaN and infinities are refused. Raises ValueError."""
+
+    def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            raise ValueError("a member is there twice")
+        return found
+
+    def refuse(text: str) -> Any:
+        raise ValueError(f"{text} is not JSON")
+
+    try:
+        return json.loads(data.decode("utf-8"), object_pairs_hook=members, parse_constant=refuse)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def subjects(leaf: bytes) -> set[str]:
+    """The agreements that a leaf is about: ``agreementId`` or ``agreement`` of its body, or ``agreementId`` of the record in it."""
+    if b'"agreement' not in leaf:
+        return set()
+    body = json.loads(leaf).get("body")
+    if not isinstance(body, dict):
+        return set()
+    record = body.get("record")
+    named = [
+        body.get("agreementId"),
+        body.get("agreement"),
+        record.get("agreementId") if isinstance(record, dict) else None,
+    ]
+    return {value for value in named if isinstance(value, str) and 0 < len(value) <= 255}
+
+
+# ---- the statement of a witness key
+
+
+def key_statement(did: str, witness: VerifierKey) -> str:
+    """Text that a participant signs with its evidence key, so that partners learn its witness key from itself."""
+    return f"{_KEYS_HEADER}\n{did}\n{witness}\n"
+
+
+def stated_witness_key(did: str, text: str) -> VerifierKey:
+    """The witness key in a verified statement. Raises Skippable ``base.note-malformed``."""
+    lines = text.split("\n")
+    if len(lines) != 4 or lines[0] != _KEYS_HEADER or lines[1] != did or lines[3]:
+        raise Skippable("base.note-malformed", reason="the key statement is about somebody else")
+    key = parse_vkey(lines[2])
+    if key.kind != COSIGNATURE or key.name != witness_name_of(did):
+        raise Skippable("base.note-malformed", reason="the key statement names no witness key")
+    return key
+
+
+# ---- the container: a ZIP with one possible form
+
+
+_PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}(?:/[A-Za-z0-9_][A-Za-z0-9._-]{0,127}){0,7}", re.ASCII)
+_RESERVED = re.compile(r"(?i:con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.ASCII)
+_LOCAL = struct.Struct("<4s5H3L2H")
+_CENTRAL = struct.Struct("<4s6H3L5H2L")
+_END = struct.Struct("<4s4H2LH")
+_VERSION, _DOS_TIME, _DOS_DATE = 20, 0, 0x21  # 1980-01-01 00:00:00
+
+
+def is_package_path(path: str) -> bool:
+    """Whether a file may have this path in a package: relative, plain ASCII, no hidden part, no name that Windows reserves."""
+    return (
+        len(path) <= 512
+        and _PATH.fullmatch(path) is not None
+        and not any(_RESERVED.fullmatch(part) or part.endswith(".") for part in path.split("/"))
+    )
+
+
+def write_zip(files: Mapping[str, bytes]) -> bytes:
+    """A ZIP archive (APPNOTE 6.3.10) with one possible form: files in the order of their paths, stored, no dates, no extra fields.
+
+    Raises ValueError for a path a package may not have, or two that differ only in case.
+    """
+    if len({path.lower() for path in files}) != len(files) or len(files) > 65_535:
+        raise ValueError("two paths differ only in case, or there are too many files")
+    local: list[bytes] = []
+    central: list[bytes] = []
+    offset = 0
+    for path in sorted(files):
+        if not is_package_path(path):
+            raise ValueError(f"{path!r} is no path for a package")
+        data, name = files[path], path.encode("ascii")
+        common = (0, 0, _DOS_TIME, _DOS_DATE, zlib.crc32(data), len(data), len(data), len(name), 0)
+        local += [_LOCAL.pack(b"PK\x03\x04", _VERSION, *common), name, data]
+        central += [_CENTRAL.pack(b"PK\x01\x02", _VERSION, _VERSION, *common, 0, 0, 0, 0, offset), name]
+        offset += _LOCAL.size + len(name) + len(data)
+    size = sum(map(len, central))
+    if offset + size > MAX_PACKAGE_BYTES:
+        raise ValueError("the package is too large")
+    return b"".join((*local, *central, _END.pack(b"PK\x05\x06", 0, 0, len(files), len(files), size, offset, 0)))
+
+
+def read_zip(data: bytes) -> dict[str, bytes]:
+    """The files of a package. Only the form that :func:`write_zip` gives is taken, to the last byte. Raises ValueError."""
+    if len(data) > MAX_PACKAGE_BYTES:
+        raise ValueError("the package is too large")
+    files: dict[str, bytes] = {}
+    at = 0
+    while data[at : at + 4] == b"PK\x03\x04":
+        if at + _LOCAL.size > len(data):
+            raise ValueError("the archive is cut off")
+        header = _LOCAL.unpack_from(data, at)
+        size, name_size = header[8], header[9]
+        start = at + _LOCAL.size + name_size
+        if start + size > len(data):
+            raise ValueError("the archive is cut off")
+        try:
+            path = data[at + _LOCAL.size : start].decode("ascii")
+        except UnicodeDecodeError as error:
+            raise ValueError("a path is not ASCII") from error
+        if path in files:
+            raise ValueError(f"{path} is there twice")
+        files[path] = data[start : start + size]
+        at = start + size
+    if not files:
+        raise ValueError("this is no package")
+    if write_zip(files) != data:
+        raise ValueError("the archive has another form than packages have")
+    return files
+
+
+# ---- the manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A manifest whose signature is good for the key it names; whose key that is, the trust file says."""
+
+    maker: str
+    """DID."""
+    agreement_id: str
+    made_at: str
+    key: bytes
+    """Ed25519, 32 bytes."""
+    files: Mapping[str, tuple[int, str]]
+    """Path to (size, digest)."""
+
+
+def manifest(files: Mapping[str, bytes], *, maker: str, agreement_id: str, made_at: int, key: Ed25519Key) -> bytes:
+    """Canonical JSON that lists every other file by path, size and SHA-256 and carries its maker's signature inside itself.
+
+    The signature is over the canonical bytes without the member ``signature``.
+    """
+    document: dict[str, Any] = {
+        "v": 1,
+        "type": "guantong-package",
+        "maker": maker,
+        "agreementId": agreement_id,
+        "madeAt": iso(made_at),
+        "key": b64(key.public),
+        "files": [
+            {"path": path, "size": len(files[path]), "sha256": hashlib.sha256(files[path]).hexdigest()}
+            for path in sorted(files)
+        ],
+    }
+    signature = key.sign(canonical_bytes(document))
+    return canonical_bytes({**document, "signature": {"alg": "Ed25519", "value": b64(signature)}})
+
+
+def read_manifest(data: bytes) -> Manifest:
+    """Read and verify a manifest against the key inside it. Raises ValueError with the reason."""
+    document = parse_json(data)
+    if not isinstance(document, dict) or canonical_bytes(document) != data:
+        raise ValueError("the manifest is not canonical JSON")
+    if set(document) != {"v", "type", "maker", "agreementId", "madeAt", "key", "files", "signature"}:
+        raise ValueError("the manifest has other members than it should")
+    if document["v"] != 1 or document["v"] is True or document["type"] != "guantong-package":
+        raise ValueError("the manifest is of another kind or version")
+    signature = document.pop("signature")
+    if not isinstance(signature, dict) or set(signature) != {"alg", "value"} or signature["alg"] != "Ed25519":
+        raise ValueError("the manifest's signature is not Ed25519")
+    texts = [*(document[member] for member in ("maker", "agreementId", "madeAt", "key")), signature["value"]]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("a member of the manifest is not text")
+    key = unb64(document["key"])
+    if len(key) != 32 or not verify_ed25519(key, canonical_bytes(document), unb64(signature["value"])):
+        raise ValueError("the manifest's signature does not match")
+    files: dict[str, tuple[int, str]] = {}
+    if not isinstance(document["files"], list) or len(document["files"]) > MAX_FILES:
+        raise ValueError("the manifest lists no files")
+    for item in document["files"]:
+        if not isinstance(item, dict) or set(item) != {"path", "size", "sha256"}:
+            raise ValueError("the manifest lists a file wrongly")
+        path, size, digest = item["path"], item["size"], item["sha256"]
+        if (
+            not isinstance(path, str)
+            or path in files
+            or path == MANIFEST
+            or not isinstance(size, int)
+            or isinstance(size, bool)
+            or not isinstance(digest, str)
+            or not re.fullmatch(r"[0-9a-f]{64}", digest)
+        ):
+            raise ValueError("the manifest lists a file wrongly")
+        files[path] = (size, digest)
+    return Manifest(document["maker"], document["agreementId"], document["madeAt"], key, files)
+
+
+# ---- the trust file
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Whom a verifier knows, from outside any package: evidence keys by DID, and a policy of logs, witnesses and quorum."""
+
+    dids: Mapping[str, frozenset[bytes]]
+    policy: Policy
+
+
+def trust_text(dids: Mapping[str, bytes], logs: Sequence[VerifierKey], witnesses: Sequence[VerifierKey]) -> str:
+    """A trust file: the lines of a C2SP tlog-policy, and ``did <did> <Ed25519 key, base64>`` for each party.
+
+    One cosignature of any listed witness is asked for; edit the quorum to ask for more.
+    """
+    lines = [
+        "# guantong trust file. Check each key with its owner over another channel, then: guantong verify --trust FILE PACKAGE",
+        "# guantong 信任文件。请通过其他渠道与各方核对密钥，然后运行：guantong verify --trust 文件 存证包",
+        *(f"did {did} {b64(key)}" for did, key in dids.items()),
+        *(f"log {key}" for key in logs),
+        *(f"witness w{number} {key}" for number, key in enumerate(witnesses, 1)),
+    ]
+    if witnesses:
+        lines.append(f"group witnesses any {' '.join(f'w{number}' for number in range(1, len(witnesses) + 1))}")
+    lines.append(f"quorum {'witnesses' if witnesses else 'none'}")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def parse_trust(text: str) -> Trust:
+    """Read a trust file. Raises Skippable ``base.note-malformed``."""
+    dids: dict[str, set[bytes]] = {}
+
+    def did_line(fields: Sequence[str]) -> None:
+        try:
+            did, encoded = fields
+            key = unb64(encoded)
+        except ValueError as error:
+            raise Skippable("base.note-malformed", reason="a did line is “did <did> <key in base64>”") from error
+        if not did.startswith("did:") or len(key) != 32:
+            raise Skippable("base.note-malformed", reason="a did line needs a DID and an Ed25519 key of 32 bytes")
+        dids.setdefault(did, set()).add(key)
+
+    policy = parse_policy(text, other={"did": did_line})
+    return Trust({did: frozenset(keys) for did, keys in dids.items()}, policy)
+
+
+def policy_text(log: VerifierKey, witnesses: Sequence[VerifierKey]) -> str:
+    """The maker's own policy, ``policy.txt`` in a package: its log, and all the witnesses that cosigned (C2SP tlog-policy)."""
+    names = [f"w{number}" for number in range(1, len(witnesses) + 1)]
+    lines = [f"log {log}", *(f"witness {name} {key}" for name, key in zip(names, witnesses, strict=True))]
+    if names:
+        lines += [f"group witnesses all {' '.join(names)}", "quorum witnesses"]
+    else:
+        lines.append("quorum none")
+    return "".join(f"{line}\n" for line in lines)
