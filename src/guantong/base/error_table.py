@@ -471,6 +471,26 @@ ERRORS: dict[str, ErrorRow] = {
         "用量记录 {record} 无法计费：{reason}。", "请改用记录中有计量的单位，或更正该记录。"),
     # value
     # watch
+    "watch.component-unknown": ErrorRow(
+        "skip", 404, 4,
+        "The component {component} is not in the supply table.", "Enter its stock and usage, or check the spelling.",
+        "供应表中没有部件 {component}。", "请录入其库存和用量，或检查名称。"),
+    "watch.factor-unknown": ErrorRow(
+        "config", 400, 2,
+        "There is no emission factor {factor}.", "Choose one of: {known}.",
+        "没有名为 {factor} 的排放因子。", "可选：{known}。"),
+    "watch.partner-silent": ErrorRow(
+        "refused", 502, 1,
+        "The partner under the agreement {agreement} did not tell how long its supply lasts: {reason}.", "Ask the partner to enter its stocks, or check the agreement.",
+        "合约 {agreement} 的对方没有告知供应可维持的时间：{reason}。", "请对方录入库存，或检查合约。"),
+    "watch.question-unusable": ErrorRow(
+        "skip", 400, 4,
+        "The question does not name a component.", "Ask with component and, if need be, disrupted.",
+        "提问中没有指明部件。", "请在提问中写明 component，必要时写明 disrupted。"),
+    "watch.supply-invalid": ErrorRow(
+        "config", 400, 2,
+        "The supply table can't be used: {component} {reason}.", "Correct this row of the table.",
+        "供应表不可用：{component} {reason}。", "请修改表中的这一行。"),
     # config
     "config.unknown": ErrorRow(
         "config", 500, 2,

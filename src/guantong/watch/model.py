@@ -196,7 +196,9 @@ class WatchSettings:
     """Share of variance that the principal components keep."""
     margin: float = 1.5
     """Threshold = largest smoothed held-out statistic times this."""
-    training_share: float = 0.5
+    min_history_s: float = 300.0
+    """A source with a shorter history has no model."""
+    training_share: float = 0.4
     """First part of the history that is taken as normal."""
     held_out_share: float = 0.3
     """Last part of the training window that is kept out of the fit to set the threshold."""
@@ -206,10 +208,16 @@ class WatchSettings:
     """Most rows of the common grid; the step is a multiple of the channels' own median step."""
     min_rows: int = 120
     """Least training rows; below it there is no model, and the page says so."""
+    channel_coverage: float = 0.8
+    """A channel takes part when it is known in so much of the training window."""
     max_channels: int = 64
     """Most channels in one model."""
     min_run: int = 11
     """Rows above the threshold that make a warning."""
+    merge_rows: int = 55
+    """Warnings with a pause of so many rows between them are one."""
+    questions_per_day: int = 100
+    """Most days-of-supply questions that a partner gets answered a day under one agreement."""
     factor: str = "cn-average-2022"
     """Emission factor of :mod:`guantong.watch.carbon` used where none is named."""
 
