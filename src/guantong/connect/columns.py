@@ -63,8 +63,8 @@ class Readings:
         """Receive time minus source time of the newest reading, in seconds."""
         if not self.source:
             return None
-        newest = max(range(len(self.source)), key=self.source.__getitem__)
-        return (self.receive[newest] - self.source[newest]) / 1e9
+        newest = max(self.source)
+        return (self.receive[self.source.index(newest)] - newest) / 1e9
 
     def batch(self) -> pa.RecordBatch:
         """The rows as one Arrow record batch."""

@@ -61,7 +61,7 @@ class Delivery:
         self._state: State = "connecting"
         self._since = clock.now()
         self._received = self._batches = self._gaps = self._gap_records = self._duplicates = 0
-        self._rejected = self._lines = self._losses = 0
+        self._rejected = self._lines = self._parsed = self._losses = 0
         self._lag_s: float | None = None
         self._error: str | None = None
         self._error_at: int | None = None
@@ -129,6 +129,7 @@ class Delivery:
     def lines(self, count: int, parsed: int) -> None:
         """Count lines (or documents) read and those that gave at least one row; both go into the next batch's note."""
         self._lines += count
+        self._parsed += parsed
         self._note["lines"] = self._note.get("lines", 0) + count
         self._note["parsed"] = self._note.get("parsed", 0) + parsed
 
@@ -240,9 +241,9 @@ class Delivery:
         )
 
     @property
-    def totals(self) -> tuple[int, int, int, int | None]:
-        """Lines, rows, quarantined and last position, for the account of a file."""
-        return self._lines, self._received, self._rejected, self._position
+    def totals(self) -> tuple[int, int, int, int, int | None]:
+        """Lines read and parsed, rows, quarantined and last position, for the account of a file."""
+        return self._lines, self._parsed, self._received, self._rejected, self._position
 
     # inside -----------------------------------------------------------------------------------------------------------------------
 
@@ -275,8 +276,7 @@ class Delivery:
                 self._pending.popleft()
                 self._taken(position, lag_s, batch.rows.num_rows)
                 if mark is not None:
-                    self._mark = self._mark or mark
-                    await self._keep_mark()
+                    await self._store(mark)
 
     async def _take(self, batch: Batch) -> int:
         wait_s = self.settings.backoff_first_s
@@ -302,10 +302,15 @@ class Delivery:
         self._changed()
 
     async def _keep_mark(self) -> None:
-        if self._mark is not None and not self._pending:
-            self.resume, self._mark = self._mark, None
-            if self.save is not None:
-                await self.save(self.resume)
+        # a place without rows before it is safe at once; one behind rows that still wait is stored with them
+        if self._mark is not None and not (self._pending or len(self.rows) or self._note):
+            mark, self._mark = self._mark, None
+            await self._store(mark)
+
+    async def _store(self, mark: dict[str, Any]) -> None:
+        self.resume = mark
+        if self.save is not None:
+            await self.save(mark)
 
     def _forget_old(self, now: float) -> None:
         while self._recent and self._recent[0][0] < now - 10.0:

@@ -147,7 +147,9 @@ class _Document:
             if kind_name.startswith(("UserDefinedAttribute", "AttributeCharacteristic", "Thread")):
                 words = text
             else:
-                reason = "not-finite" if text.strip().lower().lstrip("+-") in ("nan", "inf", "infinity") else "not-a-number"
+                reason = (
+                    "not-finite" if text.strip().lower().lstrip("+-") in ("nan", "inf", "infinity") else "not-a-number"
+                )
                 self.quarantined.append((actual.sourceline or 0, reason, f"{local(actual)} {actual.get('id')}: {text}"))
                 return None
         name, definition, limits = self._item(item_id)

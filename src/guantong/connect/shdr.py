@@ -19,7 +19,7 @@ from guantong.base.clock import NS, parse_iso
 from guantong.base.errors import Skippable
 from guantong.connect.columns import Readings, Value
 
-__all__ = ["LEVELS", "SCREEN_WIDTHS", "Condition", "Item", "ShdrParser", "condition", "typed"]
+__all__ = ["LEVELS", "SCREEN_WIDTHS", "Condition", "Instants", "Item", "ShdrParser", "condition", "typed"]
 
 LEVELS = frozenset({"NORMAL", "WARNING", "FAULT", "UNAVAILABLE"})
 """Levels of a condition (MTConnect Part 3, condition states), in any case on the wire."""
@@ -88,18 +88,57 @@ def typed(text: str) -> Value:
     return text
 
 
+class Instants:
+    """Reads RFC 3339 times fast: the seconds are worked out once for all readings that share them."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, int] = {}
+        """Text up to the seconds, to ns since the epoch; only for times written with Z."""
+
+    def read(self, text: str) -> int | None:
+        """Nanoseconds since the epoch, None if it is no time; ``@duration`` behind it is left aside."""
+        stamp = text.strip().partition("@")[0]
+        prefix = stamp[:19]
+        whole = self.seconds.get(prefix)
+        fraction = stamp[20:-1]
+        if (
+            whole is not None
+            and stamp[-1:] == "Z"
+            and stamp[19:20] == "."
+            and fraction.isdigit()
+            and fraction.isascii()
+        ):
+            return whole + int(fraction[:9].ljust(9, "0"))
+        try:
+            instant = parse_iso(stamp)
+        except Skippable:
+            return None
+        if stamp[-1:] == "Z" and stamp[19:20] in (".", "Z"):
+            if len(self.seconds) > 10_000:
+                self.seconds.clear()
+            self.seconds[prefix] = instant - instant % NS
+        return instant
+
+
 class ShdrParser:
     """Turns lines into readings. It keeps what a stream needs: the conflict it stands in, and small caches."""
 
     def __init__(self, items: Mapping[str, Item] | None = None, *, recording: bool = False) -> None:
         self._items = items or {}
         self._recording = recording
-        self._seconds: dict[str, int] = {}
+        self._instants = Instants()
         self._values: dict[str, Value] = {}
         self._in_conflict = False
 
     def feed(
-        self, lines: Sequence[str], offsets: Sequence[int], receive: int, rows: Readings, quarantine: Quarantine, *, upto: int | None = None
+        self,
+        lines: Sequence[str],
+        offsets: Sequence[int],
+        receive: int,
+        rows: Readings,
+        quarantine: Quarantine,
+        *,
+        upto: int | None = None,
     ) -> tuple[int, int]:
         """Parse ``lines[:upto]`` (without line ends; later ones are only looked at) and append their readings to ``rows``.
 
@@ -109,7 +148,7 @@ class ShdrParser:
         count = parsed = 0
         last = len(lines) - 1
         recording = self._recording
-        seconds, values, items = self._seconds, self._values, self._items
+        seconds, values, items = self._instants.seconds, self._values, self._items
         plain = not items
         signal_add, source_add = rows.signal.append, rows.source.append
         server_add, receive_add = rows.server.append, rows.receive.append
@@ -173,7 +212,7 @@ class ShdrParser:
 
     def _line(self, fields: list[str], receive: int, rows: Readings) -> str | None:
         """Append the readings of a line, or return why it can't be used; then nothing of it is appended."""
-        time = self._time(fields[0].strip())
+        time = self._instants.read(fields[0])
         if time is None:
             return "time"
         found: list[tuple[str, Value]] = []
@@ -247,25 +286,6 @@ class ShdrParser:
                 self._values.clear()
             self._values[text] = value
         return value
-
-    def _time(self, text: str) -> int | None:
-        stamp = text.partition("@")[0]
-        prefix = stamp[:19]
-        whole = self._seconds.get(prefix)
-        fraction = stamp[20:-1]
-        if whole is not None and stamp[-1:] == "Z" and stamp[19:20] == "." and fraction.isdigit() and fraction.isascii():
-            return whole + int(fraction[:9].ljust(9, "0"))
-        try:
-            instant = parse_iso(stamp)
-        except Skippable:
-            return None
-        if len(stamp) < 20 or stamp[19] not in ".Zz":
-            return instant
-        if stamp[-1:] == "Z":
-            if len(self._seconds) > 10_000:
-                self._seconds.clear()
-            self._seconds[prefix] = instant - instant % NS
-        return instant
 
 
 def _coordinates(text: str) -> bool:

@@ -39,7 +39,9 @@ async def read_shdr_log(path: Path, delivery: Delivery, items: Mapping[str, Item
         for number, line in enumerate(texts if texts is not None else raw.split(b"\n")):
             size = len(line)
             if size > limit:
-                bad.append((offset, "too-long", line[:200] if isinstance(line, str) else line[:200].decode("utf-8", "replace")))
+                bad.append(
+                    (offset, "too-long", line[:200] if isinstance(line, str) else line[:200].decode("utf-8", "replace"))
+                )
             elif isinstance(line, str):
                 lines.append(line)
                 offsets.append(offset)

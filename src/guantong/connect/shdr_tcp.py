@@ -43,7 +43,7 @@ def items_of(interface: Interface) -> dict[str, Item]:
     for item in interface.properties:
         category = item.term("category") or ""
         if category:
-            numeric = {"number": True, "integer": True, "string": False}.get(item.type or "")
+            numeric = {"number": True, "integer": True, "array": True, "string": False}.get(item.type or "")
             found[item.key] = Item(category, item.term("type") or "", numeric)
     return found
 
