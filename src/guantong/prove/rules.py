@@ -28,11 +28,17 @@ from guantong.base.note import (
 from guantong.prove.model import witness_name_of
 
 __all__ = [
+    "AGREEMENT_PATH",
+    "CONTRACT_TERM",
     "MANIFEST",
     "MAX_PACKAGE_BYTES",
+    "PRICE_TERM",
     "Manifest",
     "Trust",
+    "agreement_paper",
+    "bound",
     "digest_of",
+    "invoice_paper",
     "is_package_path",
     "key_statement",
     "manifest",
@@ -42,6 +48,7 @@ __all__ = [
     "policy_text",
     "read_manifest",
     "read_zip",
+    "receipt_paper",
     "size_answer",
     "stated_witness_key",
     "subjects",
@@ -50,6 +57,11 @@ __all__ = [
 ]
 
 MANIFEST = "manifest.json"
+AGREEMENT_PATH = "agreement.json"
+CONTRACT_TERM = "https://w3id.org/guantong/ns/contractTerms"
+"""Constraint of an agreement that binds the digest of its contract terms; as ``exchange.policy`` writes it (a test compares them)."""
+PRICE_TERM = "https://w3id.org/guantong/ns/pricePlan"
+"""The same for the price plan."""
 MAX_PACKAGE_BYTES = 512 * 1024 * 1024
 MAX_FILES = 100_000
 _KEYS_HEADER = "guantong/keys/v1"
@@ -105,6 +117,51 @@ def subjects(leaf: bytes) -> set[str]:
         record.get("agreementId") if isinstance(record, dict) else None,
     ]
     return {value for value in named if isinstance(value, str) and 0 < len(value) <= 255}
+
+
+def bound(document: Any, term: str) -> set[str]:
+    """The right operands of every ``eq`` constraint of an ODRL document whose left operand is ``term``."""
+    found: set[str] = set()
+    waiting = [document]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, list):
+            waiting += value
+        elif isinstance(value, dict):
+            if value.get("leftOperand") == term and value.get("operator") in ("eq", "odrl:eq"):
+                right = value.get("rightOperand")
+                found.update({right} if isinstance(right, str) else ())
+            waiting += value.values()
+    return found
+
+
+# ---- the papers of an agreement
+
+
+def agreement_paper(agreement: Mapping[str, Any], *, price: Mapping[str, Any], terms: str) -> bytes:
+    """``agreement.json``: the ODRL agreement as exchanged, and the price plan and terms whose digests it binds."""
+    return canonical_bytes(
+        {"v": 1, "type": "agreement", "agreement": dict(agreement), "price": dict(price), "terms": terms}
+    )
+
+
+def receipt_paper(
+    record: Mapping[str, Any], *, signature: str, countersignature: Mapping[str, Any], state: str
+) -> bytes:
+    """``receipts/<n>.json``: a usage record, the provider's signature, the consumer's answer and the state the maker claims."""
+    return canonical_bytes(
+        {
+            "record": dict(record),
+            "signature": signature,
+            "countersignature": dict(countersignature),
+            "state": state,
+        }
+    )
+
+
+def invoice_paper(document: Mapping[str, Any], signatures: Sequence[Mapping[str, str]]) -> bytes:
+    """``invoices/<n>.json``: an invoice as ``settle.rules.invoice`` made it, and the signatures over its canonical bytes."""
+    return canonical_bytes({"document": dict(document), "signatures": [dict(item) for item in signatures]})
 
 
 # ---- the statement of a witness key

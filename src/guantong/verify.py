@@ -1,0 +1,528 @@
+"""The stranger's verifier: reads one package, trusts nothing in it, needs no network, no database and no guantong node.
+
+``guantong verify --trust KEYS PACKAGE``; the same code travels in every package as ``verify.pyz``. It imports only ``base`` and the
+stages' ``model`` and ``rules``; beside Python it needs ``cryptography``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from guantong.base.canonical import canonical_bytes, digest, unb64
+from guantong.base.clock import NS, iso, parse_iso
+from guantong.base.errors import ConfigProblem, GuantongError, Refused, Skippable
+from guantong.base.keys import verify_ed25519
+from guantong.base.merkle import leaf_hash, verify_inclusion
+from guantong.base.note import ED25519, Policy, VerifierKey, open_note, parse_checkpoint, parse_policy, parse_proof
+from guantong.prove import rules
+from guantong.prove.model import origin_of
+from guantong.settle import rules as settle
+
+__all__ = ["Check", "Report", "load_trust", "main", "verify_package"]
+
+OK, NOT_OK, UNREADABLE, SIGNER_UNKNOWN = 0, 1, 4, 6
+"""Exit codes."""
+_AHEAD_S = 24 * 3600  # a cosignature from further in the future than any clock is wrong by is forged
+
+_VERDICTS = {
+    "ok": ("ok: this package verifies", "通过：存证包核验无误"),
+    "signer-unknown": (
+        "consistent, signer unknown: nothing in it was changed, but who signed it is not confirmed; give --trust",
+        "内容一致，签名者身份未知：包内没有改动，但无法确认是谁签的；请使用 --trust",
+    ),
+    "not-ok": ("not ok: do not rely on this package", "未通过：请勿采信该存证包"),
+}
+
+_CHECKS = {
+    "container": ("The file has the one form a package has", "文件结构唯一且完整"),
+    "manifest": ("The manifest's signature matches", "清单签名相符"),
+    "files": ("Every file is listed and is what the manifest says", "每个文件都在清单之中且与清单一致"),
+    "maker": ("The maker's key is one you trust", "出具方密钥在您的信任文件之中"),
+    "checkpoint": ("The checkpoint is signed by the maker's log", "检查点由出具方的日志签名"),
+    "witnesses": ("Enough witnesses cosigned the checkpoint", "会签检查点的见证方达到要求"),
+    "entries": ("Every entry lies in the log under the checkpoint", "每个条目都在检查点之下的日志中"),
+    "agreement": ("The agreement is the one the log recorded", "合约与日志记录一致"),
+    "receipts": ("Every receipt carries the signatures it claims", "每份回执的签名均属实"),
+    "invoices": ("Every invoice follows from price plan and receipts", "每张账单均可由价格方案和回执重新算出"),
+}
+
+_NOT_PROVEN = (
+    ("that the sensor told the truth", "传感器如实反映了实际情况"),
+    ("that the record is complete, if the meter was bypassed", "计量未被绕过、记录没有缺漏"),
+    ("that a party deleted data it says it deleted", "某一方确已删除其声称删除的数据"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check: its name in the table above, whether it held, and the reason if not (or a remark if it did)."""
+
+    name: str
+    ok: bool | None
+    """None: could not be decided without a trust file."""
+    reason: str = ""
+
+    def say(self, language: str) -> str:
+        """The check as a sentence."""
+        text = _CHECKS[self.name][language == "zh"]
+        return f"{text}{('：' if language == 'zh' else ': ') + self.reason if self.reason else ''}"
+
+
+@dataclass(slots=True)
+class Report:
+    """What the verifier found."""
+
+    checks: list[Check] = field(default_factory=list)
+    trusted: bool = False
+    """Whether a trust file was given."""
+    agreement_id: str | None = None
+    maker: str | None = None
+    made_at: str | None = None
+    entries: int = 0
+    receipts: dict[str, int] = field(default_factory=dict)
+    """Number by state: ``acknowledged``, ``disputed``, ``one-sided``, ``offered``."""
+    invoices: list[dict[str, str]] = field(default_factory=list)
+    """number, currency, total, signed (by how many)."""
+    signers: list[str] = field(default_factory=list)
+    """DIDs whose signatures on receipts and invoices were verified."""
+    cosigners: list[tuple[str, str]] = field(default_factory=list)
+    """(name of the witness key, time it states)."""
+    known_at: str | None = None
+    """When what is in here was known to witnesses at the latest."""
+
+    @property
+    def verdict(self) -> str:
+        """``ok``, ``signer-unknown`` or ``not-ok``."""
+        if not self.checks or any(check.ok is False for check in self.checks):
+            return "not-ok"
+        return "ok" if self.trusted and all(check.ok for check in self.checks) else "signer-unknown"
+
+    @property
+    def exit_code(self) -> int:
+        """0 ok, 1 not ok, 6 consistent but signer unknown."""
+        return {"ok": OK, "signer-unknown": SIGNER_UNKNOWN, "not-ok": NOT_OK}[self.verdict]
+
+    def proven(self) -> list[tuple[str, str]]:
+        """What the package proves, by whom and when, in both languages. Empty unless the verdict is ok."""
+        if self.verdict != "ok":
+            return []
+        found = [
+            (
+                f"{self.maker} recorded {self.entries} entries about agreement {self.agreement_id}; none was changed since",
+                f"{self.maker} 就合约 {self.agreement_id} 记录了 {self.entries} 个条目，此后均未改动",
+            )
+        ]
+        if self.known_at:
+            names = ", ".join(name for name, _ in self.cosigners)
+            found.append(
+                (
+                    f"they existed at the latest at {self.known_at}, say {names}",
+                    f"最迟在 {self.known_at} 已经存在，见证方：{names}",
+                )
+            )
+        count = self.receipts.get("acknowledged", 0)
+        if count:
+            found.append((f"{count} usage records were signed by both sides", f"{count} 份用量记录由双方签名"))
+        count = self.receipts.get("one-sided", 0) + self.receipts.get("offered", 0)
+        if count:
+            found.append((f"{count} usage records were signed by one side only", f"{count} 份用量记录仅由一方签名"))
+        count = self.receipts.get("disputed", 0)
+        if count:
+            found.append((f"{count} usage records are disputed by the consumer", f"{count} 份用量记录被使用方提出异议"))
+        found += [
+            (
+                f"invoice {item['number'] or '–'} over {item['total']} {item['currency']} follows from them, signed by {item['signed']}",
+                f"账单 {item['number'] or '–'}（{item['total']} {item['currency']}）可由此算出，签名方数：{item['signed']}",
+            )
+            for item in self.invoices
+        ]
+        return found
+
+    def document(self) -> dict[str, Any]:
+        """JSON for programs."""
+        return {
+            "verdict": self.verdict,
+            "exitCode": self.exit_code,
+            "agreementId": self.agreement_id,
+            "maker": self.maker,
+            "madeAt": self.made_at,
+            "entries": self.entries,
+            "receipts": self.receipts,
+            "invoices": self.invoices,
+            "signers": self.signers,
+            "cosigners": [{"witness": name, "at": at} for name, at in self.cosigners],
+            "knownAt": self.known_at,
+            "checks": [
+                {
+                    "name": check.name,
+                    "ok": check.ok,
+                    "reason": check.reason,
+                    "en": check.say("en"),
+                    "zh": check.say("zh"),
+                }
+                for check in self.checks
+            ],
+            "proven": [{"en": en, "zh": zh} for en, zh in self.proven()],
+            "notProven": [{"en": en, "zh": zh} for en, zh in _NOT_PROVEN],
+        }
+
+    def text(self, language: str = "en") -> str:
+        """The report for people."""
+        zh = language == "zh"
+        marks = {True: "✓", False: "✗", None: "?"}
+        lines = [_VERDICTS[self.verdict][zh], ""]
+        lines += [f"  {marks[check.ok]} {check.say(language)}" for check in self.checks]
+        proven = self.proven()
+        if proven:
+            lines += ["", "已证明：" if zh else "Proven:", *(f"  · {item[zh]}" for item in proven)]
+        lines += ["", "不能证明：" if zh else "Not proven:", *(f"  · {item[zh]}" for item in _NOT_PROVEN)]
+        return "\n".join(lines) + "\n"
+
+
+class _Failed(Exception):
+    pass
+
+
+def load_trust(path: Path) -> rules.Trust:
+    """Read a trust file. Raises ConfigProblem ``prove.trust-unreadable``."""
+    try:
+        return rules.parse_trust(path.read_bytes().decode("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigProblem("prove.trust-unreadable", reason=type(error).__name__) from error
+    except Skippable as error:
+        raise ConfigProblem("prove.trust-unreadable", reason=error.message()) from error
+
+
+def verify_package(data: bytes, trust: rules.Trust | None = None, *, now_ns: int | None = None) -> Report:
+    """Verify a package. Never raises for what is inside it: whatever is wrong becomes a check that did not hold.
+
+    trust: keys from outside the package; without them the best verdict is ``signer-unknown``. now_ns: the verifier's clock, which only
+    serves to refuse cosignatures from the future.
+    """
+    report = Report(trusted=trust is not None)
+
+    def run(name: str, check: Callable[[], tuple[bool | None, str]]) -> bool:
+        try:
+            ok, reason = check()
+        except _Failed as error:
+            ok, reason = False, str(error)
+        except GuantongError as error:
+            ok, reason = False, error.message()
+        except (ValueError, KeyError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
+            ok, reason = False, str(error) or type(error).__name__
+        report.checks.append(Check(name, ok, reason))
+        return ok is not False
+
+    package = _Package(report, trust, now_ns)
+    steps: Iterable[tuple[str, Callable[[], tuple[bool | None, str]]]] = (
+        ("container", lambda: package.container(data)),
+        ("manifest", package.manifest_signature),
+        ("files", package.listing),
+        ("maker", package.maker),
+        ("checkpoint", package.checkpoint),
+        ("witnesses", package.witnesses),
+        ("entries", package.entries),
+        ("agreement", package.agreement),
+        ("receipts", package.receipts),
+        ("invoices", package.invoices),
+    )
+    for name, check in steps:
+        # what comes later rests on what came before
+        if not run(name, check) and name not in ("maker", "witnesses"):
+            break
+    return report
+
+
+class _Package:
+    """The package while it is verified; each method is one check and returns (held, remark)."""
+
+    def __init__(self, report: Report, trust: rules.Trust | None, now_ns: int | None) -> None:
+        self.report = report
+        self.trust = trust
+        self.now_ns = now_ns
+        self.files: dict[str, bytes] = {}
+        self.leaves: dict[int, dict[str, Any]] = {}
+        self.note = b""
+        self.parties: set[str] = set()
+        self.price: Mapping[str, Any] = {}
+        self.records: list[dict[str, Any]] = []
+        self.states: dict[str, str] = {}
+        self.signers: set[str] = set()
+
+    def container(self, data: bytes) -> tuple[bool | None, str]:
+        self.files = rules.read_zip(data)
+        return True, ""
+
+    def manifest_signature(self) -> tuple[bool | None, str]:
+        if rules.MANIFEST not in self.files:
+            raise _Failed("there is no manifest.json")
+        self.manifest = rules.read_manifest(self.files[rules.MANIFEST])
+        self.report.maker = self.manifest.maker
+        self.report.agreement_id = self.manifest.agreement_id
+        self.report.made_at = self.manifest.made_at
+        return True, self.manifest.maker
+
+    def listing(self) -> tuple[bool | None, str]:
+        listed, there = set(self.manifest.files), set(self.files) - {rules.MANIFEST}
+        for path in sorted(listed ^ there):
+            raise _Failed(f"{path} is {'missing' if path in listed else 'not listed'}")
+        for path, (size, sha256) in self.manifest.files.items():
+            if len(self.files[path]) != size or rules.digest_of(self.files[path]) != f"sha256:{sha256}":
+                raise _Failed(f"{path} was changed")
+        return True, ""
+
+    def maker(self) -> tuple[bool | None, str]:
+        if self.trust is None:
+            return None, "no trust file was given"
+        if self.manifest.key not in self.trust.dids.get(self.manifest.maker, ()):
+            raise _Failed(f"the trust file does not list this key of {self.manifest.maker}")
+        return True, ""
+
+    def checkpoint(self) -> tuple[bool | None, str]:
+        proofs = {path: parse_proof(data) for path, data in self.files.items() if path.endswith(".tlog-proof")}
+        if not proofs:
+            raise _Failed("there is no entry in the package")
+        notes = {proof.checkpoint for proof in proofs.values()}
+        if len(notes) != 1:
+            raise _Failed("the entries are proven under different checkpoints")
+        self.proofs, (self.note,) = proofs, notes
+        origin = origin_of(self.manifest.maker)
+        own = VerifierKey(origin, ED25519, self.manifest.key)
+        self.own_policy = parse_policy(self.files["policy.txt"].decode("utf-8"))
+        if dict(self.own_policy.logs) != {origin: own}:
+            raise _Failed("policy.txt names another log than the maker's")
+        self.policy: Policy = self.own_policy if self.trust is None else self.trust.policy
+        key = own if self.trust is None else self.policy.logs.get(origin)
+        if key is None:
+            raise _Failed(f"the trust file does not list the log {origin}")
+        witnesses = list(self.policy.witnesses.values())
+        self.opened = open_note(self.note, [key, *witnesses])
+        if key not in self.opened.signers:
+            raise Refused("base.signature-bad", signer=origin)
+        self.head = parse_checkpoint(self.opened.note.text)
+        if self.head.origin != origin:
+            raise _Failed("the checkpoint is of another log")
+        return True, f"{origin}, {self.head.size}"
+
+    def witnesses(self) -> tuple[bool | None, str]:
+        times = {key: at for key, at in self.opened.times.items() if key in self.policy.witnesses.values()}
+        ordered = sorted(times.items(), key=lambda item: (item[1], item[0].name))
+        self.report.cosigners = [(key.name, iso(at * NS)) for key, at in ordered]
+        if self.now_ns is not None and any(at > self.now_ns // NS + _AHEAD_S for at in times.values()):
+            raise _Failed("a cosignature states a time that lies in the future")
+        if not self.policy.is_met(times.keys()):
+            raise _Failed("the quorum of the policy is not met")
+        # known at the latest: when the quorum was complete, not when the first witness saw it
+        for number in range(1, len(ordered) + 1):
+            if self.policy.is_met([key for key, _ in ordered[:number]]):
+                self.report.known_at = iso(ordered[number - 1][1] * NS)
+                break
+        remark = ", ".join(f"{name} {at}" for name, at in self.report.cosigners)
+        if self.trust is None and ordered:
+            return None, f"no trust file was given; unconfirmed: {remark}"
+        return True, remark or "the policy asks for none"
+
+    def entries(self) -> tuple[bool | None, str]:
+        leaves = {path for path in self.files if path.startswith("log/") and path.endswith(".json")}
+        if {path.removesuffix(".json") for path in leaves} != {
+            path.removesuffix(".tlog-proof") for path in self.proofs
+        }:
+            raise _Failed("an entry lacks its proof, or a proof its entry")
+        for path, proof in self.proofs.items():
+            name = path.removesuffix(".tlog-proof")
+            if name != f"log/{proof.index:012d}":
+                raise _Failed(f"{path} proves entry {proof.index}")
+            data = self.files[f"{name}.json"]
+            if not verify_inclusion(leaf_hash(data), proof.index, self.head.size, proof.path, self.head.root):
+                raise _Failed(f"{name}.json does not lie in the log")
+            leaf = rules.parse_json(data)
+            if canonical_bytes(leaf) != data or leaf["participant"] != self.manifest.maker:
+                raise _Failed(f"{name}.json is no entry of the maker's log")
+            if self.manifest.agreement_id not in rules.subjects(data):
+                raise _Failed(f"{name}.json is about another agreement")
+            parse_iso(leaf["at"])
+            self.leaves[proof.index] = leaf
+        self.report.entries = len(self.leaves)
+        return True, str(len(self.leaves))
+
+    def agreement(self) -> tuple[bool | None, str]:
+        paper = self._paper(rules.AGREEMENT_PATH, {"v", "type", "agreement", "price", "terms"})
+        document = paper["agreement"]
+        if document["@id"] != self.manifest.agreement_id:
+            raise _Failed("agreement.json is another agreement")
+        self.parties = {str(document["assigner"]), str(document["assignee"])}
+        if self.manifest.maker not in self.parties:
+            raise _Failed("the maker is not a party of the agreement")
+        hashes = {leaf["body"]["agreementHash"] for leaf in self._leaves_of("exchange.agreement-made")}
+        if digest(document) not in hashes:
+            raise _Failed("the log records no such agreement")
+        for member, term in (("price", rules.PRICE_TERM), ("terms", rules.CONTRACT_TERM)):
+            if paper[member] and digest(paper[member]) not in rules.bound(document, term):
+                raise _Failed(f"the {member} is not the one bound into the agreement")
+        self.price = paper["price"]
+        return True, ", ".join(sorted(self.parties))
+
+    def receipts(self) -> tuple[bool | None, str]:
+        logged = {leaf["body"]["recordHash"] for leaf in self._leaves_of("exchange.usage-recorded")}
+        unknown: set[str] = set()
+        for path in sorted(path for path in self.files if path.startswith("receipts/")):
+            paper = self._paper(path, {"record", "signature", "countersignature", "state"})
+            record = paper["record"]
+            if record["agreementId"] != self.manifest.agreement_id:
+                raise _Failed(f"{path} is about another agreement")
+            if digest(record) not in logged:
+                raise _Failed(f"{path} is not in the log")
+            if str(record["recordId"]) in self.states:
+                raise _Failed(f"{path} is there twice")
+            state = self._signed_state(path, paper, unknown)
+            self.states[str(record["recordId"])] = state
+            self.records.append({"record": record, "state": state})
+            self.report.receipts[state] = self.report.receipts.get(state, 0) + 1
+        # a record that the log holds about this agreement must not be left out of the package
+        there = {digest(item["record"]) for item in self.records}
+        if logged - there:
+            raise _Failed(f"{len(logged - there)} usage records of the log have no receipt in the package")
+        self.report.signers = sorted(self.signers)
+        if unknown:
+            return None, f"no key known for {', '.join(sorted(unknown))}"
+        return True, ", ".join(f"{count} {state}" for state, count in sorted(self.report.receipts.items()))
+
+    def _signed_state(self, path: str, paper: Mapping[str, Any], unknown: set[str]) -> str:
+        """What the signatures of a receipt really show; keys that nobody vouched for go to ``unknown``."""
+        record = paper["record"]
+        provider, consumer = _party(record["provider"]), _party(record["consumer"])
+        if {provider, consumer} != self.parties:
+            raise _Failed(f"{path} names other parties than the agreement")
+        answer = paper["countersignature"]
+        by = provider if answer or paper["state"] != "one-sided" else self.manifest.maker
+        self._signature(path, by, canonical_bytes(record), paper["signature"], unknown)
+        if not answer:
+            return "one-sided" if paper["state"] == "one-sided" else "offered"
+        if set(answer) != {"statement", "signature"}:
+            raise _Failed(f"{path} has a countersignature of another form")
+        statement = answer["statement"]
+        if statement["record"] != digest(record) or statement["providerSig"] != rules.digest_of(
+            unb64(paper["signature"])
+        ):
+            raise _Failed(f"the countersignature in {path} belongs to another record")
+        self._signature(path, consumer, canonical_bytes(statement), answer["signature"], unknown)
+        return "acknowledged" if statement["verdict"] == "accept" else "disputed"
+
+    def _signature(self, path: str, did: str, data: bytes, signature: str, unknown: set[str]) -> None:
+        value = unb64(signature)
+        keys = self._keys_of(did)
+        if not keys:
+            unknown.add(did)
+        elif not any(verify_ed25519(key, data, value) for key in keys):
+            raise _Failed(f"the signature of {did} in {path} does not match")
+        else:
+            self.signers.add(did)
+
+    def _keys_of(self, did: str) -> frozenset[bytes]:
+        if self.trust is not None:
+            keys = self.trust.dids.get(did, frozenset())
+            if not keys:
+                raise _Failed(f"the trust file does not list {did}")
+            return keys
+        return frozenset({self.manifest.key}) if did == self.manifest.maker else frozenset()
+
+    def invoices(self) -> tuple[bool | None, str]:
+        unknown: set[str] = set()
+        for path in sorted(path for path in self.files if path.startswith("invoices/")):
+            paper = self._paper(path, {"document", "signatures"})
+            document = paper["document"]
+            named = {str(item["id"]) for item in document["receipts"]}
+            count = settle.countable(item for item in self.records if str(item["record"]["recordId"]) in named)
+            again = settle.invoice(
+                settle.PricePlan.parse(self.price),
+                count.records,
+                number=document["number"],
+                issued_at=parse_iso(document["issuedAt"]),
+                one_sided=count.one_sided,
+                replaces=document["replaces"],
+            )
+            if canonical_bytes(again) != canonical_bytes(document):
+                raise _Failed(f"{path} does not follow from price plan and receipts")
+            by: set[str] = set()
+            for signature in paper["signatures"]:
+                if signature["by"] not in self.parties or signature["by"] in by:
+                    raise _Failed(f"{path} is signed by somebody who is no party, or twice by one")
+                self._signature(path, signature["by"], canonical_bytes(document), signature["value"], unknown)
+                by.add(signature["by"])
+            if not by:
+                raise _Failed(f"{path} is not signed")
+            self.report.invoices.append(
+                {
+                    "number": str(document["number"]),
+                    "currency": str(document["currency"]),
+                    "total": str(document["total"]),
+                    "signed": str(len(by)),
+                }
+            )
+        self.report.signers = sorted(self.signers)
+        if unknown:
+            return None, f"no key known for {', '.join(sorted(unknown))}"
+        return True, ", ".join(f"{item['total']} {item['currency']}" for item in self.report.invoices)
+
+    def _paper(self, path: str, members: set[str]) -> dict[str, Any]:
+        if path not in self.files:
+            raise _Failed(f"there is no {path}")
+        paper = rules.parse_json(self.files[path])
+        if not isinstance(paper, dict) or set(paper) != members or canonical_bytes(paper) != self.files[path]:
+            raise _Failed(f"{path} is not canonical JSON with the members it should have")
+        return paper
+
+    def _leaves_of(self, kind: str) -> list[dict[str, Any]]:
+        return [leaf for leaf in self.leaves.values() if leaf["kind"] == kind]
+
+
+def _party(value: Any) -> str:
+    """The DID in a record's party, which is the DID alone or an object with it."""
+    return str(value["did"]) if isinstance(value, Mapping) else str(value)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line: ``[--trust KEYS] [--json] [--lang en|zh] PACKAGE``. Exit codes 0, 1, 4 and 6 as in the docstrings above."""
+    parser = argparse.ArgumentParser(
+        prog="guantong verify",
+        description="Verify a package without network or database. 离线核验存证包。",
+        epilog="Exit codes 退出码: 0 ok 通过, 1 not ok 未通过, 4 unreadable 无法读取, 6 consistent, signer unknown 一致但签名者未知",
+    )
+    parser.add_argument("package", type=Path, help="the package 存证包 (.guantong.zip)")
+    parser.add_argument(
+        "--trust", type=Path, metavar="KEYS", help="trust file with keys you have checked 您已核对的信任文件"
+    )
+    parser.add_argument("--json", action="store_true", help="print the whole report as JSON 以 JSON 输出完整报告")
+    parser.add_argument("--lang", choices=("en", "zh"), default="en", help="language of the report 报告语言")
+    options = parser.parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a Windows console may not know every character
+            stream.reconfigure(errors="replace")
+    try:
+        trust = None if options.trust is None else load_trust(options.trust)
+        try:
+            if options.package.stat().st_size > rules.MAX_PACKAGE_BYTES:
+                raise Skippable("prove.package-unreadable", reason="too large")
+            data = options.package.read_bytes()
+        except OSError as error:
+            raise Skippable("prove.package-unreadable", reason=error.strerror or type(error).__name__) from error
+    except GuantongError as error:
+        sys.stderr.write(f"{error.code}: {error.message(options.lang)} {error.hint(options.lang)}\n")
+        return UNREADABLE
+    report = verify_package(data, trust, now_ns=time.time_ns())
+    if options.json:
+        sys.stdout.write(json.dumps(report.document(), ensure_ascii=True, indent=2) + "\n")
+    else:
+        sys.stdout.write(report.text(options.lang))
+    return report.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
