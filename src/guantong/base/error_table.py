@@ -470,6 +470,30 @@ ERRORS: dict[str, ErrorRow] = {
         "The usage record {record} can't be charged: {reason}.", "Charge by a unit that the records count, or have the record corrected.",
         "用量记录 {record} 无法计费：{reason}。", "请改用记录中有计量的单位，或更正该记录。"),
     # value
+    "value.cost-invalid": ErrorRow(
+        "config", 400, 2,
+        "The cost {item} can't be entered.", "Give an item, a decimal amount, a three-letter currency and a window that does not end before it starts.",
+        "成本 {item} 无法入账。", "请填写项目、十进制金额、三位币种代码，且结束时间不得早于开始时间。"),
+    "value.cost-unknown": ErrorRow(
+        "refused", 404, 1,
+        "There is no ledger line {entry} to correct.", "Look the line up in the cost ledger.",
+        "成本账本中没有可更正的记录 {entry}。", "请在成本账本中查找该记录。"),
+    "value.factor-invalid": ErrorRow(
+        "config", 400, 2,
+        "The appraisal factor {factor} can't be used: {value}.", "Give low, likely and high as numbers not below zero, in this order.",
+        "评估系数 {factor} 不可用：{value}。", "请依次给出不小于零的低、中、高三个数值。"),
+    "value.nothing-to-appraise": ErrorRow(
+        "refused", 409, 1,
+        "There is no cost in one currency to appraise {subject} from (currencies: {currencies}).", "Configure rates or enter costs by voucher, in one currency.",
+        "没有单一币种的成本可用于评估 {subject}（币种：{currencies}）。", "请配置单价或按凭证录入成本，并统一币种。"),
+    "value.quality-missing": ErrorRow(
+        "refused", 409, 1,
+        "The quality of {subject} was never scored, so there is no coefficient.", "Have govern score the dataset first.",
+        "{subject} 尚未做过质量评分，无法得出质量系数。", "请先对该数据集进行质量评分。"),
+    "value.rate-invalid": ErrorRow(
+        "config", 400, 2,
+        "The rate for {meter} can't be used: {reason}.", "Correct this rate.",
+        "{meter} 的单价不可用：{reason}。", "请修改该单价。"),
     # watch
     "watch.component-unknown": ErrorRow(
         "skip", 404, 4,

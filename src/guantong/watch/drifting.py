@@ -87,6 +87,7 @@ def findings(
         smoothing=settings.smoothing,
         variance=settings.variance,
         margin=settings.margin,
+        t2_margin=settings.t2_margin,
         held_out=settings.held_out_share,
     )
     scored = drift.score(model, values[learned:])

@@ -198,6 +198,8 @@ class WatchSettings:
     """Threshold = largest smoothed held-out statistic times this."""
     min_history_s: float = 300.0
     """A source with a shorter history has no model."""
+    t2_margin: float = 3.0
+    """The same for T²: slow processes wander within the model plane without being at fault."""
     training_share: float = 0.4
     """First part of the history that is taken as normal."""
     held_out_share: float = 0.3
