@@ -18,7 +18,7 @@ from sqlalchemy import and_, func, select
 from guantong.base.clock import NS, Clock
 from guantong.base.entry import Entry
 from guantong.base.errors import Corrupt, GuantongError, Refused, Retryable, Skippable
-from guantong.base.merkle import EMPTY_ROOT, Tile, consistency_proof, inclusion_proof
+from guantong.base.merkle import EMPTY_ROOT, Frontier, Tile, consistency_proof, inclusion_proof, leaf_hash
 from guantong.base.note import (
     Checkpoint,
     Note,
@@ -287,6 +287,20 @@ class Prove:
         """The canonical JSON of a leaf."""
         found = await self._leaves(participant, index, index + 1)
         return found[0] if found else None
+
+    async def audit(self, participant: str) -> int:
+        """Hash every leaf again and compare with what was signed. Returns their number. Raises Corrupt ``prove.tree-damaged``."""
+        head = await self.checkpoint(participant)
+        frontier = Frontier()
+        while head is not None and frontier.size < head.size:
+            leaves = await self._leaves(participant, frontier.size, min(head.size, frontier.size + 4096))
+            if not leaves:
+                raise Corrupt("prove.tree-damaged", participant=participant, reason=f"leaf {frontier.size} is missing")
+            for leaf in leaves:
+                frontier.append(leaf_hash(leaf))
+        if head is not None and frontier.root() != head.root:
+            raise Corrupt("prove.tree-damaged", participant=participant, reason="leaves differ from what was signed")
+        return frontier.size
 
     async def view(self, participant: str) -> LogView:
         """What the log says of itself, for pages and health."""
