@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 
 import pytest
@@ -42,7 +43,7 @@ async def test_every_leaf_is_proven_and_every_checkpoint_continues_the_one_befor
 
     assert head.size == len(leaves) == count
     assert head.root == merkle.root([leaf_hash(leaf) for leaf in leaves])
-    for old, new in zip(checkpoints, checkpoints[1:], strict=False):
+    for old, new in itertools.pairwise(checkpoints):
         proof = await supplier.prove.consistency(supplier.did, old.size, new.size)
         assert verify_consistency(old.size, old.root, new.size, new.root, proof)
     for index in [0, 1, 255, 256, 257, 511, 512, count - 1, *chance.sample(range(count), 20)]:
