@@ -188,6 +188,8 @@ class KeepStats:
     """Rows refused since the start because their position was already committed."""
     trimmed: int
     """Log entries trimmed since the start."""
+    error: str = ""
+    """Code of the last failed commit, empty when the last one went well."""
 
 
 COMMITTED = EntryKind(

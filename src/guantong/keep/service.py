@@ -1,27 +1,76 @@
-"""Keep: durable log, hot tail and tables behind one set of functions."""
+"""Keep: durable log, hot tail and tables behind one set of functions.
+
+A batch goes into the log (``take``), comes out for fusion (``read``), and comes back as clean rows (``store``). Clean rows wait in the
+tail, where queries see them at once, until a commit takes them into the Delta tables: when ``commit_s`` have passed, when
+``commit_rows`` wait, or on ``flush``. ``stored`` says how far the tables are; after a crash fusion begins again there, and rows that a
+table already has are refused.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import logging
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from guantong.base.batch import Batch
 from guantong.base.clock import Clock
-from guantong.keep.model import Filter, KeepSettings, KeepStats, Logged
+from guantong.base.entry import Entry
+from guantong.base.errors import ConfigProblem, GuantongError, Retryable
+from guantong.keep.delta import MEASUREMENTS, READINGS, Table
+from guantong.keep.log import Log
+from guantong.keep.model import COMMITTED, Filter, KeepSettings, KeepStats, Logged
+from guantong.keep.tail import Latest, Piece, Tail
 from guantong.records import Records
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from guantong.keep.queries import Engine, View
+
 __all__ = ["Keep"]
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _State:
+    """What keep holds in memory for one participant."""
+
+    participant: str
+    tail: Tail
+    stored: int
+    intended: int
+    """Position of a commit that a crash may have cut short; 0 or below ``stored`` in peace."""
+    names: set[str]
+    commits: int
+    logged: int
+    tables: dict[str, Table] = field(default_factory=dict)
+    committed: dict[str, int] = field(default_factory=dict)
+    """Positions of tables that are ahead of ``stored``; only after a crash within a commit."""
+    storing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    committing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    unrecorded: list[Entry] = field(default_factory=list)
+    since: float | None = None
+    """When the oldest waiting row came, on the clock's monotonic scale."""
+    last_commit: float = float("-inf")
+    timer: asyncio.TimerHandle | None = None
+    failures: int = 0
+    error: str = ""
+    repeated: int = 0
 
 
 class Keep:
     """Everything a node keeps. ``open`` (or ``start``) before use, ``stop`` after; or ``async with Keep(...) as keep``.
 
-    ``inline=True``: no threads of its own, for simulations.
+    ``inline=True``: no threads and no timers of its own, for simulations; a commit that is due then happens within ``store``.
     """
 
     def __init__(
@@ -37,22 +86,69 @@ class Keep:
         self.records = records
         self.clock = clock
         self.settings = settings or KeepSettings()
+        self._inline = inline
+        self._log = Log(directory / "log.db", clock, self.settings, inline=inline)
+        self._lock: sqlite3.Connection | None = None
+        self._states: dict[str, _State] = {}
+        self._opening = asyncio.Lock()
+        self._committer: ThreadPoolExecutor | None = None
+        self._queries: Engine | None = None
+        self._closing = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._root = self.settings.tables_uri or str(directory / "tables")
+
+    # life
 
     def open(self) -> None:
-        """Open the log and start its writer."""
-        raise NotImplementedError
+        """Open the log and start its writer; opening again changes nothing.
+
+        Raises ConfigProblem ``keep.in-use``, ``keep.log-newer``; Corrupt ``keep.log-unopenable``.
+        """
+        if self._lock is not None:
+            return
+        self._closing = False
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._lock = _hold(self.directory)
+        try:
+            self._log.open()
+        except GuantongError:
+            self._release()
+            raise
+        if not self._inline:
+            self._committer = ThreadPoolExecutor(1, thread_name_prefix="keep-commit")
 
     async def start(self) -> None:
         """As :meth:`open`."""
         self.open()
 
     async def stop(self) -> None:
-        """Flush every participant, then close."""
-        raise NotImplementedError
+        """Flush every participant, then close. What can't be committed now stays in the log."""
+        if self._lock is None:
+            return
+        try:
+            await self.flush()
+        except GuantongError as error:
+            _log.warning("not everything was committed before the stop; it is in the log: %s", error)
+        await self.abandon()
 
     async def abandon(self) -> None:
         """Close without flushing, as a crash would: the log holds what the tables lack."""
-        raise NotImplementedError
+        self._closing = True
+        for state in self._states.values():
+            if state.timer is not None:
+                state.timer.cancel()
+        for task in tuple(self._tasks):
+            with contextlib.suppress(asyncio.CancelledError, GuantongError):
+                await task
+        if self._committer is not None:
+            self._committer.shutdown()
+            self._committer = None
+        if self._queries is not None:
+            self._queries.close()
+            self._queries = None
+        self._states.clear()
+        self._log.close()
+        self._release()
 
     async def __aenter__(self) -> Self:
         self.open()
@@ -63,17 +159,28 @@ class Keep:
     ) -> None:
         await self.stop()
 
+    # log
+
     async def take(self, participant: str, batch: Batch) -> int:
-        """Make a batch durable; its position in the log. This is connect's sink."""
-        raise NotImplementedError
+        """Make a batch durable; its position in the log. This is connect's sink.
+
+        Raises Skippable ``keep.batch-unfit``, Retryable ``keep.log-full``, ``keep.disk-full``, ``keep.closed``.
+        """
+        return await self._log.append(participant, batch)
 
     async def read(self, participant: str, after: int, limit_rows: int = 100_000) -> list[Logged]:
-        """Entries with a position above ``after``, in order: at least one if there is any, then as many as fit in ``limit_rows``."""
-        raise NotImplementedError
+        """Entries with a position above ``after``, in order: at least one if there is any, then as many as fit in ``limit_rows``.
+
+        After a crash within a commit it stops once at the position of that commit; ask again after storing. Raises Corrupt
+        ``keep.log-damaged`` when the next entry is damaged (``error.facts["position"]``).
+        """
+        return await self._log.read(participant, after, limit_rows)
 
     def on_append(self, wake: Callable[[], None]) -> None:
         """Call ``wake`` on the event loop after batches became durable."""
-        raise NotImplementedError
+        self._log.on_append(wake)
+
+    # tables
 
     async def store(
         self,
@@ -84,20 +191,56 @@ class Keep:
         measurements: pa.Table | None = None,
         tables: Mapping[str, pa.Table] | None = None,
     ) -> None:
-        """Take clean rows; everything in the log up to ``position`` is then fused."""
-        raise NotImplementedError
+        """Take clean rows; everything in the log up to ``position`` is then fused.
+
+        readings: columns of ``clean_schema`` (``day`` is worked out here) · measurements: columns of ``clean_measurement_schema`` ·
+        tables: any columns, by table name; ``log_position`` is added where it is absent, new columns widen the table. A call whose
+        position is not above the last one is refused silently and counted. Raises ConfigProblem ``keep.rows-unfit`` and takes nothing.
+        """
+        state = await self._state(participant)
+        async with state.storing:
+            given = {READINGS: readings, MEASUREMENTS: measurements, **_prefixed(tables or {})}
+            fitting: dict[str, pa.Table] = {}
+            for name, rows in given.items():
+                if rows is None or not rows.num_rows:
+                    continue
+                table = self._table(state, name)
+                if name in (READINGS, MEASUREMENTS):
+                    fitting[name] = table.fit(rows, position)
+                else:
+                    fitting[name] = await self._commit_thread(lambda t=table, r=rows: t.fit(r, position))  # type: ignore[misc]
+            self._add(state, position, fitting)
+        await self._due(state)
 
     async def stored(self, participant: str) -> int:
         """Log position up to which the tables are committed; fuse begins after it."""
-        raise NotImplementedError
+        return (await self._state(participant)).stored
 
     async def flush(self, participant: str | None = None) -> None:
-        """Commit what waits in memory."""
-        raise NotImplementedError
+        """Commit what waits in memory. Raises Retryable ``keep.table-unwritable``, Corrupt ``keep.log-behind``."""
+        states = list(self._states.values()) if participant is None else [await self._state(participant)]
+        failure: GuantongError | None = None
+        for state in states:
+            try:
+                await self._commit(state)
+            except GuantongError as error:
+                failure = failure or error  # one participant's trouble does not keep another's rows waiting
+        if failure is not None:
+            raise failure
+
+    # queries
 
     async def latest(self, participant: str, signal_ids: Iterable[int] | None = None) -> pa.Table:
-        """The last reading of each signal, columns of ``clean_schema``, by signal id."""
-        raise NotImplementedError
+        """The last reading of each signal, columns of ``clean_schema``, by signal id. Answered from memory."""
+        import pyarrow as pa
+        from pyarrow.dataset import field as column
+
+        state = await self._state(participant)
+        with state.tail.lock:
+            rows = state.tail.latest.table()
+        if signal_ids is None:
+            return rows
+        return rows.filter(column("signal_id").isin(pa.array(sorted(set(signal_ids)), pa.int32())))
 
     async def range(
         self,
@@ -110,8 +253,20 @@ class Keep:
         durable: bool = False,
         limit: int | None = None,
     ) -> pa.Table:
-        """Readings with ``start <= source time < end`` (ns), columns of ``clean_schema``, sorted by signal and source time."""
-        raise NotImplementedError
+        """Readings with ``start <= source time < end`` (ns, None: open), columns of ``clean_schema``, by signal, time and sequence.
+
+        Of each reading the highest revision, or all (``revisions``; highest first). ``durable``: commit first, so that the answer holds
+        after a crash. ``limit``: most rows, at most ``query_rows_max``. Raises Refused ``keep.query-too-large``,
+        ``keep.query-too-long``.
+        """
+        from guantong.keep.queries import select
+
+        most = self.settings.query_rows_max if limit is None else min(limit, self.settings.query_rows_max)
+        listed = _listed(signal_ids)
+        engine, view = await self._ready(participant, READINGS, durable)
+        return await engine.run(
+            lambda guard: select(view(), guard, listed, start, end, revisions=revisions, limit=most)
+        )
 
     async def downsample(
         self,
@@ -124,8 +279,17 @@ class Keep:
         how: Sequence[str] = ("mean", "min", "max", "count"),
         durable: bool = False,
     ) -> pa.Table:
-        """Numeric readings per signal and bucket of ``every_s``: ``signal_id``, ``time`` (start of the bucket) and one column each of ``how``."""
-        raise NotImplementedError
+        """Numeric readings per signal and bucket of ``every_s``: ``signal_id``, ``time`` (start of the bucket) and one column each of
+        ``how`` (mean, min, max, count, sum, stddev, first, last).
+
+        Buckets count from 1970-01-01. Bad readings are left out, booleans count as 0 and 1, integers become float64 here and only
+        here. Raises Skippable ``keep.query-invalid`` and as :meth:`range`.
+        """
+        from guantong.keep.queries import downsample
+
+        listed = _listed(signal_ids)
+        engine, view = await self._ready(participant, READINGS, durable)
+        return await engine.run(lambda guard: downsample(engine, view(), guard, listed, start, end, every_s, how))
 
     async def as_of(
         self,
@@ -138,8 +302,17 @@ class Keep:
         *,
         durable: bool = False,
     ) -> pa.Table:
-        """For each reading of ``left_signal`` and each right signal, the right reading that was current then."""
-        raise NotImplementedError
+        """For each reading of ``left_signal`` in ``start <= source time < end`` and each right signal, the right reading current then.
+
+        Columns: source_time, source_ns, sequence, value_f64, value_i64, value_text, value_bool, status (left) · right_signal ·
+        right_time, right_ns, age_s · right_value_f64 … right_status. The matched time and its age stand beside every value. A reading
+        older than ``tolerance_s`` gives its time and age but no value; before ``start - tolerance_s`` nobody looks.
+        """
+        from guantong.keep.queries import as_of
+
+        right = sorted(set(right_signals))
+        engine, view = await self._ready(participant, READINGS, durable)
+        return await engine.run(lambda guard: as_of(engine, view(), guard, left_signal, right, start, end, tolerance_s))
 
     async def measurements(
         self,
@@ -151,21 +324,345 @@ class Keep:
         revisions: bool = False,
         durable: bool = False,
     ) -> pa.Table:
-        """Measurements, columns of ``clean_measurement_schema``."""
-        raise NotImplementedError
+        """Measurements, columns of ``clean_measurement_schema``, by report, result and arrival; the highest revision of each, or all."""
+        from guantong.keep.queries import measured
+
+        wanted = Filter(models=_one(model), serials=_one(serial), reports=_one(report), revisions=revisions)
+        engine, view = await self._ready(participant, MEASUREMENTS, durable)
+        return await engine.run(lambda guard: measured(engine, view(), guard, wanted))
 
     async def table(self, participant: str, name: str, *, durable: bool = False) -> pa.Table:
-        """All rows of a named table."""
-        raise NotImplementedError
+        """All rows of a named table; empty without columns where there is none. Raises Refused ``keep.query-too-large``."""
+        import pyarrow as pa
+
+        from guantong.base.errors import Refused
+        from guantong.keep.queries import Guard, whole
+
+        engine, view = await self._ready(participant, _PREFIX + name, durable)
+        limit = self.settings.query_rows_max
+
+        def work(guard: Guard) -> pa.Table:
+            found: list[pa.Table] = []
+            for batch in whole(view(), guard):
+                found.append(pa.Table.from_batches([batch]))
+                if sum(part.num_rows for part in found) > limit:
+                    raise Refused("keep.query-too-large", limit=f"{limit} rows")
+            return pa.concat_tables(found, promote_options="permissive") if found else pa.table({})
+
+        return await engine.run(work)
 
     async def table_names(self, participant: str) -> list[str]:
         """Names of the participant's named tables."""
-        raise NotImplementedError
+        state = await self._state(participant)
+        names = state.names | set(state.tail.names())
+        return sorted(name.removeprefix(_PREFIX) for name in names if name.startswith(_PREFIX))
 
     async def stats(self, participant: str) -> KeepStats:
-        """What is kept for a participant."""
-        raise NotImplementedError
+        """What is kept for a participant, from the tables' own statistics."""
+        from guantong.keep.queries import Guard
 
-    def scan(self, participant: str, kind: str, filter: Filter | None = None) -> AsyncIterator[pa.RecordBatch]:
-        """Stream rows for export: ``readings``, ``measurements`` or the name of a table, day by day, by signal and time."""
-        raise NotImplementedError
+        state = await self._state(participant)
+        mark = await self._log.mark(participant)
+        engine, _ = await self._ready(participant, READINGS, False)
+        names = sorted(state.names | {READINGS, MEASUREMENTS})
+        views = [self._table(state, name) for name in names]
+
+        def work(guard: Guard) -> tuple[dict[str, Any], int, list[int]]:
+            from pyarrow.dataset import field as column
+
+            seen = {table.name: table.view(state.tail) for table in views}
+            shot, pieces = seen[READINGS]
+            revised = 0
+            if shot.dataset is not None and shot.revised(None, None):
+                revised = shot.dataset.count_rows(filter=column("revision") > 0)
+            times = [time for file in shot.files for time in (file.first, file.last) if time is not None]
+            for piece in pieces:
+                times += _span(piece.rows)
+            return seen, revised, times
+
+        seen, revised, times = await engine.run(work)
+        files = [file for shot, _ in seen.values() for file in shot.files]
+        return KeepStats(
+            rows=sum(file.rows for file in seen[READINGS][0].files),
+            revisions=revised,
+            measurements=sum(file.rows for file in seen[MEASUREMENTS][0].files),
+            tail_rows=state.tail.rows,
+            bytes=sum(file.bytes for file in files),
+            files=len(files),
+            log_bytes=mark.size_bytes,
+            log_entries=mark.entries,
+            first_time=min(times) * 1000 if times else None,
+            last_time=max(times) * 1000 if times else None,
+            commits=mark.commits,
+            logged=mark.logged,
+            stored=state.stored,
+            refused=self._log.refused,
+            repeated=state.repeated,
+            trimmed=self._log.trimmed,
+            error=state.error,
+        )
+
+    async def scan(
+        self, participant: str, kind: str, filter: Filter | None = None, *, durable: bool = False
+    ) -> AsyncIterator[pa.RecordBatch]:
+        """Stream rows for export: ``readings``, ``measurements`` or the name of a table. Rows that come while it runs are not in it.
+
+        Readings come day by day, within a day by signal and source time; there is no limit on rows, only on the time of each piece.
+        """
+        from guantong.keep.queries import DAY_US, days, measured, pieces_of_day, select, whole
+
+        wanted = filter or Filter()
+        own = kind in (READINGS, MEASUREMENTS)
+        engine, look = await self._ready(participant, kind if own else _PREFIX + kind, durable)
+        view = await engine.run(lambda _: look())
+        if kind == MEASUREMENTS:
+            rows = await engine.run(lambda guard: measured(engine, view, guard, wanted))
+            for batch in rows.to_batches(max_chunksize=_CHUNK):
+                yield batch
+            return
+        if not own:
+            for batch in await engine.run(lambda guard: list(whole(view, guard))):
+                yield batch
+            return
+        signals = wanted.signal_ids or None
+        for day in days(view, wanted.start, wanted.end):
+            start, end = day * DAY_US * 1000, (day + 1) * DAY_US * 1000
+            start = start if wanted.start is None else max(start, wanted.start)
+            end = end if wanted.end is None else min(end, wanted.end)
+            groups = await engine.run(lambda guard, a=start, b=end: pieces_of_day(engine, view, guard, signals, a, b))  # type: ignore[misc]
+            for group in groups:
+                rows = await engine.run(
+                    lambda guard, g=group, a=start, b=end: select(  # type: ignore[misc]
+                        view, guard, g, a, b, revisions=wanted.revisions, limit=None
+                    )
+                )
+                for batch in rows.combine_chunks().to_batches(max_chunksize=_CHUNK):
+                    yield batch
+
+    # inside
+
+    async def _state(self, participant: str) -> _State:
+        state = self._states.get(participant)
+        if state is not None:
+            return state
+        if self._lock is None:
+            raise Retryable("keep.closed")
+        async with self._opening:
+            state = self._states.get(participant)
+            if state is not None:
+                return state
+            mark = await self._log.mark(participant)
+            tail = Tail(mark.stored)
+            if mark.latest is not None:
+                tail.latest = Latest.decoded(mark.latest)
+            state = _State(participant, tail, mark.stored, mark.intended, set(mark.names), mark.commits, mark.logged)
+            if mark.intended > mark.stored:
+                # a crash cut a commit short: ask each table whether it was in time
+                for name in mark.names:
+                    table = self._table(state, name)
+                    state.committed[name] = await self._commit_thread(table.committed)
+            self._states[participant] = state
+            return state
+
+    def _table(self, state: _State, name: str) -> Table:
+        table = state.tables.get(name)
+        if table is None:
+            table = Table(self._root, state.participant, name, self.settings.storage_options)
+            state.tables[name] = table
+        return table
+
+    def _add(self, state: _State, position: int, fitting: Mapping[str, pa.Table]) -> None:
+        tail = state.tail
+        if position <= tail.position:
+            state.repeated += sum(rows.num_rows for rows in fitting.values())
+            return
+        with tail.lock:
+            for name, given in fitting.items():
+                if name == READINGS:
+                    tail.latest.see(given)
+                rows = self._new(state, name, position, given)
+                state.repeated += given.num_rows - rows.num_rows
+                if rows.num_rows:
+                    tail.add(name, Piece(position, rows))
+            tail.position = position
+        if state.since is None:
+            state.since = self.clock.monotonic()
+
+    def _new(self, state: _State, name: str, position: int, rows: pa.Table) -> pa.Table:
+        """What of the rows a table lacks, when it may be ahead of the others after a crash."""
+        from pyarrow.dataset import field as column
+
+        committed = state.committed.get(name, 0)
+        if committed <= state.tail.position:
+            return rows
+        if position <= committed:
+            return rows.slice(0, 0)
+        return rows.filter(column("log_position") > committed)
+
+    async def _due(self, state: _State) -> None:
+        """Commit now, later or not at all, as the settings say."""
+        if state.since is None:
+            return
+        now = self.clock.monotonic()
+        full = state.tail.rows >= self.settings.commit_rows
+        wait = max(
+            0.0 if full else state.since + self.settings.commit_s - now,
+            state.last_commit + self.settings.commit_gap_s * 2 ** min(state.failures, 6) - now,
+        )
+        if state.tail.rows > self.settings.tail_rows_max:
+            await self._commit(state)
+        elif self._inline:
+            if wait <= 0:
+                await self._commit(state)
+        else:
+            loop = asyncio.get_running_loop()
+            if state.timer is not None:
+                if state.timer.when() <= loop.time() + wait:
+                    return
+                state.timer.cancel()
+            state.timer = loop.call_later(max(wait, 0.0), self._begin_commit, state)
+
+    def _begin_commit(self, state: _State) -> None:
+        state.timer = None
+        task = asyncio.get_running_loop().create_task(self._commit_later(state))
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # marked as seen: whoever waited got it, and a timer's is logged
+
+    async def _commit_later(self, state: _State) -> None:
+        try:
+            await self._commit(state)
+        except GuantongError as error:
+            _log.warning("rows of %s wait for their tables: %s", state.participant, error)
+        if not self._closing:
+            await self._due(state)
+
+    async def _commit(self, state: _State) -> None:
+        if self._inline:
+            await self._commit_alone(state)
+            return
+        # a task of its own: a caller that leaves must not leave a commit half told
+        task = asyncio.get_running_loop().create_task(self._commit_alone(state))
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        await asyncio.shield(task)
+
+    async def _commit_alone(self, state: _State) -> None:
+        async with state.committing:
+            try:
+                await self._commit_all(state)
+            except GuantongError as error:
+                state.failures += 1
+                state.error = error.code
+                raise
+            finally:
+                state.last_commit = self.clock.monotonic()
+            state.failures, state.error = 0, ""
+
+    async def _commit_all(self, state: _State) -> None:
+        tail = state.tail
+        with tail.lock:
+            names, position = tail.names(), tail.position
+            state.since = None
+        if not names and position <= state.stored and not state.unrecorded:
+            return
+        try:
+            if names:
+                await self._log.intend(state.participant, position, names)
+                state.names.update(names)
+            commits = 0
+            ceiling = max(position, state.intended)
+            for name in names:
+                table = self._table(state, name)
+                done = await self._commit_thread(lambda t=table: t.append(tail, position, ceiling))  # type: ignore[misc]
+                if done is not None:
+                    version, rows = done
+                    commits += 1
+                    state.unrecorded.append(
+                        Entry(COMMITTED, {"table": name, "version": version, "position": position, "rows": rows})
+                    )
+            await self._record(state)
+            with tail.lock:
+                latest = tail.latest.encoded() if READINGS in names else None
+            await self._log.settle(state.participant, position, latest=latest, commits=commits)
+        except BaseException:
+            if state.since is None:
+                state.since = self.clock.monotonic()
+            raise
+        state.commits += commits
+        state.stored = max(state.stored, position)
+        with tail.lock:
+            if state.since is None and (tail.names() or tail.position > state.stored):
+                state.since = self.clock.monotonic()
+
+    async def _record(self, state: _State) -> None:
+        """A leaf for each commit, before the log is told that it is over."""
+        if not state.unrecorded:
+            return
+        async with self.records.step(state.participant) as step:
+            for entry in state.unrecorded:
+                step.record(entry)
+        state.unrecorded.clear()
+
+    async def _ready(self, participant: str, name: str, durable: bool) -> tuple[Engine, Callable[[], View]]:
+        from guantong.keep.queries import Engine, View
+
+        state = await self._state(participant)
+        if durable:
+            await self._commit(state)
+        if self._queries is None:
+            self._queries = Engine(self.settings, inline=self._inline)
+        table = self._table(state, name)
+        return self._queries, lambda: View(*table.view(state.tail))
+
+    async def _commit_thread(self, work: Callable[[], T]) -> T:
+        if self._inline:
+            return work()
+        if self._committer is None:
+            raise Retryable("keep.closed")
+        return await asyncio.get_running_loop().run_in_executor(self._committer, work)
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+
+_PREFIX = "table:"
+_CHUNK = 65_536
+
+
+def _hold(directory: Path) -> sqlite3.Connection:
+    """Keep others out of the folder until this process ends, however it ends; the same on every system."""
+    lock = sqlite3.connect(directory / "keep.lock", timeout=0, isolation_level=None, check_same_thread=False)
+    try:
+        lock.execute("PRAGMA locking_mode=EXCLUSIVE")
+        lock.execute("BEGIN EXCLUSIVE")
+    except sqlite3.OperationalError as error:
+        lock.close()
+        raise ConfigProblem("keep.in-use", directory=directory.name) from error
+    return lock
+
+
+def _prefixed(tables: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
+    return {_PREFIX + name: rows for name, rows in tables.items()}
+
+
+def _listed(signal_ids: Iterable[int] | None) -> list[int] | None:
+    return None if signal_ids is None else list(signal_ids)
+
+
+def _one(value: str | None) -> tuple[str, ...]:
+    return () if value is None else (value,)
+
+
+def _span(rows: pa.Table) -> list[int]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    ends = pc.min_max(rows["source_time"].cast(pa.int64())).as_py()
+    return [ends["min"], ends["max"]]

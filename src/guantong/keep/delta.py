@@ -1,0 +1,351 @@
+"""The only door to Delta tables: by URI, read through an Arrow dataset, written by one writer.
+
+A table is named by URI and options, so that a folder and an object store are the same to everybody else. DuckDB and Arrow read the
+dataset of a :class:`Snapshot`; nobody lists files.
+
+Exactly once: each commit carries the application transaction (participant/fuse, log position) of the Delta protocol ("Transaction
+Identifiers"). The library stores it and does not enforce it, so :meth:`Table.append` compares before it commits and drops what the table
+already has.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+from urllib.request import url2pathname
+
+from guantong.base.errors import ConfigProblem, Corrupt, Retryable
+from guantong.keep.model import clean_measurement_schema, clean_schema
+from guantong.keep.tail import Piece, Tail
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from deltalake import DeltaTable
+
+__all__ = ["MEASUREMENTS", "READINGS", "File", "Snapshot", "Table", "folder_name"]
+
+READINGS, MEASUREMENTS = "readings", "measurements"
+ROW_GROUP = 122_880
+"""Rows of a Parquet row group: DuckDB's unit of parallel work, and few enough that one signal's day touches one or two."""
+ATTEMPTS = 5
+"""Commits tried before ``keep.table-unwritable``."""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One data file of a snapshot, from the table's own statistics. Times in microseconds, None where there are none."""
+
+    rows: int
+    bytes: int
+    first: int | None
+    last: int | None
+    revised: bool
+    """Whether a row may have a revision above 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One version of a table. Version -1: the table does not exist yet."""
+
+    version: int
+    dataset: Any
+    files: tuple[File, ...]
+
+    def revised(self, first: int | None, last: int | None) -> bool:
+        """Whether a row between two times (µs, both included, None: open) may have a later revision."""
+        return any(
+            file.revised
+            and (first is None or file.last is None or file.last >= first)
+            and (last is None or file.first is None or file.first <= last)
+            for file in self.files
+        )
+
+
+class Table:
+    """One Delta table of one participant."""
+
+    def __init__(self, root: str, participant: str, name: str, options: Mapping[str, str]) -> None:
+        self.name = name
+        self.participant = participant
+        self.uri = "/".join(
+            (root.rstrip("/"), folder_name(participant), *((name,) if name in _OWN else ("tables", folder_name(name))))
+        )
+        self._options = dict(options) or None
+        self._application = f"{participant}/fuse"
+        self._own = _OWN.get(name)
+        self._handle: DeltaTable | None = None
+        self._shown: Snapshot | None = None
+        self._asked = False
+        self._writing = threading.Lock()
+
+    # writing
+
+    def fit(self, rows: pa.Table, position: int) -> pa.Table:
+        """Rows with exactly the table's columns and types. Raises ConfigProblem ``keep.rows-unfit``."""
+        import pyarrow as pa
+
+        try:
+            if self._own is not None:
+                return self._fit_own(rows, self._own())
+            return self._fit_named(rows, position)
+        except (KeyError, pa.ArrowException) as error:
+            raise ConfigProblem("keep.rows-unfit", table=self.name, reason=_reason(error)) from error
+
+    def append(self, tail: Tail, position: int, ceiling: int) -> tuple[int, int] | None:
+        """Commit what waits in the tail up to ``position``; version and rows of the commit, or None if there was nothing new.
+
+        ceiling: highest position that a commit can have had. Raises Corrupt ``keep.log-behind``, Retryable ``keep.table-unwritable``.
+        """
+        with self._writing:
+            with tail.lock:
+                pieces = [piece for piece in tail.waiting(self.name) if piece.position <= position]
+            if not pieces:
+                return None
+            done = self._append(pieces, position, ceiling)
+            shown = self._look() if self._asked else None
+            with tail.lock:
+                # in one moment rows leave the tail and enter what queries see of the table
+                tail.drop(self.name, len(pieces))
+                self._shown = shown
+            return done
+
+    def committed(self) -> int:
+        """Log position of the last commit, 0 for none."""
+        with self._writing:
+            return self._position()
+
+    # reading
+
+    def view(self, tail: Tail) -> tuple[Snapshot, list[Piece]]:
+        """The table and what waits for it, at one moment: no row twice, none missing."""
+        with tail.lock:
+            if self._shown is not None:
+                return self._shown, tail.waiting(self.name)
+        with self._writing:
+            if self._shown is None:
+                self._shown = self._look()
+                self._asked = True
+            with tail.lock:
+                return self._shown, tail.waiting(self.name)
+
+    # inside
+
+    def _fit_own(self, rows: pa.Table, schema: pa.Schema) -> pa.Table:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        if "day" in schema.names:
+            # the partition follows from the time; it is not left to the caller
+            day = pc.cast(rows["source_time"], pa.date32(), safe=False)
+            at = rows.schema.get_field_index("day")
+            rows = rows.append_column("day", day) if at < 0 else rows.set_column(at, "day", day)
+        odd = [name for name in rows.column_names if name not in schema.names]
+        if odd:
+            raise ConfigProblem("keep.rows-unfit", table=self.name, reason=f"unknown columns {odd}"[:200])
+        empty = [field.name for field in schema if not field.nullable and rows[field.name].null_count]
+        if empty:
+            raise ConfigProblem("keep.rows-unfit", table=self.name, reason=f"nulls in {empty}"[:200])
+        return rows.select(schema.names).cast(schema)
+
+    def _fit_named(self, rows: pa.Table, position: int) -> pa.Table:
+        import pyarrow as pa
+
+        if "log_position" not in rows.column_names:
+            rows = rows.append_column("log_position", pa.repeat(pa.scalar(position, pa.int64()), rows.num_rows))
+        wanted = pa.schema([pa.field(field.name, _storable(field.type)) for field in rows.schema])
+        rows = rows.cast(wanted)
+        with self._writing:
+            handle = self._open()
+            known = pa.schema(handle.schema().to_arrow()) if handle is not None else None
+        if known is None:
+            return rows
+        for field in known:
+            at = rows.schema.get_field_index(field.name)
+            if at >= 0 and rows.schema.field(at).type != field.type:
+                rows = rows.set_column(at, pa.field(field.name, field.type), rows[field.name].cast(field.type))
+        return rows
+
+    def _append(self, pieces: Sequence[Piece], position: int, ceiling: int) -> tuple[int, int] | None:
+        import pyarrow as pa
+        from deltalake import CommitProperties, Transaction, WriterProperties, write_deltalake
+
+        failure: Exception | None = None
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                time.sleep(0.05 * 2**attempt)
+            try:
+                have = self._position()
+                if have > ceiling:
+                    raise Corrupt("keep.log-behind", table=self.name, found=have, known=ceiling)
+                new = [piece.rows for piece in pieces if piece.position > have and piece.rows.num_rows]
+                if not new:
+                    return None
+                rows = pa.concat_tables(new, promote_options="default")
+                handle = self._create(rows.schema)
+                write_deltalake(
+                    handle,
+                    self._sorted(rows),
+                    mode="append",
+                    schema_mode=None if self._own else "merge",
+                    writer_properties=WriterProperties(compression="ZSTD", max_row_group_size=ROW_GROUP),
+                    commit_properties=CommitProperties(
+                        custom_metadata={"guantong.after": str(have), "guantong.position": str(position)},
+                        app_transactions=[Transaction(self._application, position)],
+                    ),
+                )
+                self._sync(handle.version())
+                return handle.version(), rows.num_rows
+            except _foreign() as error:
+                # the commit may have arrived although the answer did not: look again before repeating it
+                failure = error
+                self._handle = None
+        raise Retryable("keep.table-unwritable", table=self.name, reason=_reason(failure)) from failure
+
+    def _sorted(self, rows: pa.Table) -> pa.Table:
+        if self.name == READINGS:
+            order = ("day", "signal_id", "source_time", "source_ns", "sequence")
+            return rows.sort_by([(name, "ascending") for name in order])
+        return rows
+
+    def _create(self, schema: pa.Schema) -> DeltaTable:
+        from deltalake import DeltaTable
+
+        handle = self._open()
+        if handle is None:
+            handle = self._handle = DeltaTable.create(
+                self.uri,
+                schema,
+                mode="ignore",
+                partition_by=["day"] if self.name == READINGS else None,
+                storage_options=self._options,
+            )
+            self._sync(0)
+        return handle
+
+    def _open(self) -> DeltaTable | None:
+        from deltalake import DeltaTable
+        from deltalake.exceptions import TableNotFoundError
+
+        if self._handle is None:
+            try:
+                self._handle = DeltaTable(self.uri, storage_options=self._options)
+            except TableNotFoundError:
+                return None
+        return self._handle
+
+    def _position(self) -> int:
+        try:
+            handle = self._open()
+            return 0 if handle is None else int(handle.transaction_version(self._application) or 0)
+        except _foreign() as error:
+            raise Retryable("keep.table-unreadable", table=self.name, reason=_reason(error)) from error
+
+    def _look(self) -> Snapshot:
+        import pyarrow as pa
+
+        try:
+            handle = self._open()
+            if handle is None:
+                return Snapshot(-1, None, ())
+            actions = pa.table(handle.get_add_actions(flatten=True))
+            return Snapshot(handle.version(), handle.to_pyarrow_dataset(), _files(actions))
+        except _foreign() as error:
+            raise Retryable("keep.table-unreadable", table=self.name, reason=_reason(error)) from error
+
+    def _sync(self, version: int) -> None:
+        """Bring a commit in a local folder to the disk: the library leaves that to the system, and the log is trimmed after it."""
+        root = _local(self.uri)
+        if root is None:
+            return
+        entry = root / "_delta_log" / f"{version:020d}.json"
+        paths = {entry, entry.parent, root}
+        for line in entry.read_text("utf-8").splitlines():
+            added = json.loads(line).get("add")
+            if added:
+                file = root / unquote(added["path"])
+                paths |= {file, file.parent}
+        for path in sorted(paths):
+            _fsync(path)
+
+
+_OWN = {READINGS: clean_schema, MEASUREMENTS: clean_measurement_schema}
+
+
+def folder_name(name: str) -> str:
+    """A folder name for a participant or table: what can be read of it, and a digest so that no two share one."""
+    readable = re.sub(r"[^A-Za-z0-9.-]+", "_", name).strip("._")[:48] or "x"
+    return f"{readable}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+
+
+def _files(actions: pa.Table) -> tuple[File, ...]:
+    import pyarrow as pa
+
+    def column(name: str) -> list[Any]:
+        if name not in actions.column_names:
+            return [None] * actions.num_rows
+        values = actions[name]
+        listed: list[Any] = (values.cast(pa.int64()) if pa.types.is_timestamp(values.type) else values).to_pylist()
+        return listed
+
+    parts = (
+        column(name) for name in ("num_records", "size_bytes", "min.source_time", "max.source_time", "max.revision")
+    )
+    return tuple(
+        File(rows or 0, size or 0, first, last, revision is None or revision > 0)
+        for rows, size, first, last, revision in zip(*parts, strict=True)
+    )
+
+
+def _storable(kind: pa.DataType) -> pa.DataType:
+    """The type that Delta stores a column as, without loss; Delta knows no unsigned and no nanoseconds."""
+    import pyarrow as pa
+
+    types = pa.types
+    if types.is_dictionary(kind):
+        return _storable(kind.value_type)
+    if types.is_timestamp(kind):
+        return pa.timestamp("us", tz="UTC" if kind.tz else None)
+    if types.is_null(kind) or types.is_large_string(kind) or types.is_string_view(kind):
+        return pa.string()
+    if types.is_large_binary(kind) or types.is_binary_view(kind):
+        return pa.binary()
+    widened = {pa.uint8(): pa.int16(), pa.uint16(): pa.int32(), pa.uint32(): pa.int64(), pa.uint64(): pa.decimal128(20)}
+    return {**widened, pa.float16(): pa.float32(), pa.date64(): pa.date32()}.get(kind, kind)
+
+
+def _foreign() -> tuple[type[Exception], ...]:
+    import pyarrow as pa
+    from deltalake.exceptions import DeltaError
+
+    return (DeltaError, OSError, pa.ArrowException)
+
+
+def _local(uri: str) -> Path | None:
+    parts = urlsplit(uri)
+    if parts.scheme == "file":
+        return Path(url2pathname(parts.path))
+    return Path(uri) if len(parts.scheme) < 2 else None
+
+
+def _fsync(path: Path) -> None:
+    if path.is_dir() and os.name == "nt":
+        return  # Windows has no handle for a folder to flush
+    descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _reason(error: BaseException | None) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0][:200] if text else type(error).__name__
