@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from guantong.base.entry import EntryKind
@@ -12,7 +12,6 @@ __all__ = [
     "DATASET_DEFINED",
     "ENTRY_KINDS",
     "SHELLS_WRITTEN",
-    "Asset",
     "Dataset",
     "DatasetStats",
     "DescribeSettings",
@@ -39,8 +38,6 @@ class DescribeSettings:
     """Edges returned at most."""
     batch_rows: int = 16_384
     """Rows of one record batch of a dataset."""
-    scan_slice_s: float = 3600.0
-    """Width of one time slice when a dataset's readings are read, in seconds, > 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,18 +76,6 @@ class DatasetStats:
     """Size of the rows as Arrow columns, extrapolated from the batches read."""
     complete: bool
     """False if a limit stopped the count."""
-
-
-@dataclass(frozen=True, slots=True)
-class Asset:
-    """What a shell is about: a machine (a source) or a part."""
-
-    id: str
-    """globalAssetId, a URI or URN."""
-    kind: Literal["machine", "part"]
-    name: str
-    facts: Mapping[str, str] = field(default_factory=dict)
-    """Nameplate facts where known: manufacturer, model, serial, …; what is not known stays out or says so."""
 
 
 @dataclass(frozen=True, slots=True)
