@@ -56,7 +56,7 @@ class Delivery:
         self._note: dict[str, Any] = {}
         self._mark: dict[str, Any] | None = None
         self._pending: deque[tuple[Batch, float | None, dict[str, Any] | None]] = deque()
-        self._writing: asyncio.Task[int] | None = None
+        self._writing: asyncio.Task[None] | None = None
         self._recent: deque[tuple[float, int]] = deque()
         self._state: State = "connecting"
         self._since = clock.now()
@@ -260,46 +260,35 @@ class Delivery:
         # the write itself is shielded: a reader that is cancelled meanwhile neither loses the batch nor hands it over twice
         async with self._lock:
             while self._pending:
-                batch, lag_s, mark = self._pending[0]
-                if self._writing is None:
-                    self._writing = asyncio.get_running_loop().create_task(
-                        self._take(batch), name=f"take {self.source}"
-                    )
-                try:
-                    position = await asyncio.shield(self._writing)
-                except asyncio.CancelledError:
-                    raise
-                except BaseException:
-                    self._writing = None
-                    raise
-                self._writing = None
-                self._pending.popleft()
-                self._taken(position, lag_s, batch.rows.num_rows)
-                if mark is not None:
-                    await self._store(mark)
+                if self._writing is None or self._writing.done():
+                    self._writing = asyncio.get_running_loop().create_task(self._take(), name=f"take {self.source}")
+                await asyncio.shield(self._writing)
 
-    async def _take(self, batch: Batch) -> int:
+    async def _take(self) -> None:
+        """Write the batch that has waited longest; it leaves the queue only when it is durable."""
+        batch, lag_s, mark = self._pending[0]
         wait_s = self.settings.backoff_first_s
         while True:
             try:
-                return await self._sink.take(self.participant, batch)
+                self._position = await self._sink.take(self.participant, batch)
+                break
             except Retryable as error:
                 self.failed(error)
                 await self.clock.sleep(wait_s)
                 wait_s = min(wait_s * 2, self.settings.backoff_max_s)
-
-    def _taken(self, position: int, lag_s: float | None, count: int) -> None:
-        self._position = position
+        self._pending.popleft()
         self._batches += 1
-        if count:
-            self._received += count
+        if batch.rows.num_rows:
+            self._received += batch.rows.num_rows
             self._last_time = self.clock.now()
             now = self.clock.monotonic()
-            self._recent.append((now, count))
+            self._recent.append((now, batch.rows.num_rows))
             self._forget_old(now)
         if lag_s is not None:
             self._lag_s = lag_s
         self._changed()
+        if mark is not None:
+            await self._store(mark)
 
     async def _keep_mark(self) -> None:
         # a place without rows before it is safe at once; one behind rows that still wait is stored with them

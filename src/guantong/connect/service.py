@@ -196,7 +196,7 @@ class Connect:
         async def save(place: Mapping[str, Any]) -> None:
             async with self._records.step(participant) as step:
                 step.upsert(
-                    POSITIONS, source=delivery.source, position=canonical_bytes(dict(place)), changed_at=step.at
+                    POSITIONS, source=delivery.source, position=orjson.dumps(dict(place)), changed_at=step.at
                 )
 
         delivery.save = save
@@ -344,3 +344,5 @@ async def _first(reading: Any, pump: asyncio.Task[None]) -> None:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError, GuantongError):
                 await task
+        elif not task.cancelled():
+            task.exception()  # seen: the supervisor may itself be ending
