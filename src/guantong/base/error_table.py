@@ -136,6 +136,10 @@ ERRORS: dict[str, ErrorRow] = {
         "config", 400, 2,
         "The address of {name} holds a user name or password.", "Take it out of the address and put it into the secret store.",
         "{name} 的地址中含有用户名或密码。", "请从地址中去掉，改存到密钥库。"),
+    "connect.security-unsupported": ErrorRow(
+        "config", 501, 2,
+        "{name} asks for {scheme}, which this version can't keep; it is not read without.", "Offer the source on a protected network without it, or wait for a version that can.",
+        "{name} 要求 {scheme}，当前版本无法满足，因此不会降级读取。", "请在受保护的网络内以无此要求的方式提供该数据源，或等待支持它的版本。"),
     "connect.silent": ErrorRow(
         "retry", 504, 3,
         "{base} has said nothing for {seconds} s although it should.", "It is connected anew by itself; check the network if this stays.",
@@ -305,6 +309,10 @@ ERRORS: dict[str, ErrorRow] = {
         "refused", 502, 1,
         "{partner} answered {status} to {message}: {reason}.", "Ask the partner what its connector expects.",
         "{partner} 对 {message} 的答复是 {status}：{reason}。", "请与合作方确认其连接器的要求。"),
+    "exchange.body-unreadable": ErrorRow(
+        "skip", 502, 4,
+        "The delivered data can't be read: {reason}.", "Pull again; if it repeats, ask the provider.",
+        "无法读取交付的数据：{reason}。", "请重新拉取；若仍如此，请联系提供方。"),
     "exchange.dataset-unknown": ErrorRow(
         "refused", 404, 1,
         "There is no dataset {dataset} on offer here.", "Look it up in the catalogue.",
@@ -394,6 +402,10 @@ ERRORS: dict[str, ErrorRow] = {
         "config", 500, 2,
         "The package can't be put together: {reason}.", "Give every file of the package a path of its own, in plain ASCII.",
         "无法生成存证包：{reason}。", "请为包内每个文件指定互不相同的路径，只用 ASCII 字符。"),
+    "prove.package-moving": ErrorRow(
+        "retry", 409, 3,
+        "The papers about {agreement} keep changing while the package is made.", "Try again when the transfer is quiet.",
+        "生成存证包期间，合约 {agreement} 的文件一直在变化。", "请在传输平静后重试。"),
     "prove.package-too-large": ErrorRow(
         "refused", 413, 1,
         "The package would have {size} bytes; at most {limit} are allowed.", "Raise the limit in the settings, or leave large documents out.",

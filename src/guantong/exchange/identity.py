@@ -76,9 +76,13 @@ def did_url(did: str) -> str:
     Raises Refused ``exchange.did-refused``.
     """
     if not did.startswith("did:web:") or len(did) > 200:
-        raise Refused("exchange.did-refused", did=did[:200], reason="only did:web of at most 200 characters is understood")
+        raise Refused(
+            "exchange.did-refused", did=did[:200], reason="only did:web of at most 200 characters is understood"
+        )
     host, *path = (unquote(part) for part in did[8:].split(":"))
-    if not _HOST.fullmatch(host) or any(not re.fullmatch(r"[A-Za-z0-9._~-]+", part) or part in (".", "..") for part in path):
+    if not _HOST.fullmatch(host) or any(
+        not re.fullmatch(r"[A-Za-z0-9._~-]+", part) or part in (".", "..") for part in path
+    ):
         raise Refused("exchange.did-refused", did=did[:200], reason="it is not a well-formed did:web")
     bare = (urlsplit("//" + host).hostname or "").lower()
     scheme = "http" if bare in _LOOPBACK else "https"
@@ -213,7 +217,13 @@ class Tokens:
     """Makes our tokens and checks partners'. Its :meth:`identify` is the default of the port ``Identify``."""
 
     def __init__(
-        self, records: Records, resolver: Resolver, clock: Clock, settings: ExchangeSettings, *, new_id: NewId = new_uuid
+        self,
+        records: Records,
+        resolver: Resolver,
+        clock: Clock,
+        settings: ExchangeSettings,
+        *,
+        new_id: NewId = new_uuid,
     ) -> None:
         self._records = records
         self._resolver = resolver
@@ -279,7 +289,9 @@ class Tokens:
             raise _refused("it was used before")
         jwk = await self._key(issuer, head.get("kid"))
         if not _verify(algorithm, jwk, signed, signature):
-            self._resolver.forget(issuer)  # the key may have been rotated: the next token is checked with a fresh document
+            self._resolver.forget(
+                issuer
+            )  # the key may have been rotated: the next token is checked with a fresh document
             raise _refused("its signature does not match")
         if name in self._seen:  # another request with it was checked while the key was looked up
             raise _refused("it was used before")
@@ -295,7 +307,7 @@ class Tokens:
         if gone:
             now = step.at
             statement = TOKENS_SEEN.delete().where(TOKENS_SEEN.c.expires_at <= now)
-            step.apply(lambda connection: None if connection.execute(statement) is None else None)
+            step.apply(lambda connection: connection.execute(statement))
 
     def _check_times(self, claims: Mapping[str, Any]) -> int:
         now = self._clock.now() / NS
@@ -304,7 +316,8 @@ class Tokens:
         for value in (issued, expires, not_before if not_before is not None else 0):
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 2**40:
                 raise _refused("its times are missing or unreadable")
-        assert isinstance(expires, (int, float)) and isinstance(issued, (int, float))
+        assert isinstance(expires, (int, float))
+        assert isinstance(issued, (int, float))
         if expires + leeway <= now:
             raise _refused("it has expired")
         if issued - leeway > now or (isinstance(not_before, (int, float)) and not_before - leeway > now):

@@ -107,11 +107,13 @@ class Product:
     """DIDs that see it in the catalogue; empty: every identified participant."""
     properties: Mapping[str, Any] = field(default_factory=dict)
     """More properties of the dataset in the catalogue, for example ``http://purl.org/dc/terms/type``."""
+    offer: str = ""
+    """Identifier of its offer where the default (product and dataset) won't do."""
 
     @property
     def offer_id(self) -> str:
         """Identifier of its offer in the catalogue."""
-        return f"{self.id}:{self.dataset_id}"
+        return self.offer or f"{self.id}:{self.dataset_id}"
 
 
 @dataclass(frozen=True, slots=True)

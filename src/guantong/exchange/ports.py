@@ -94,12 +94,11 @@ async def no_rights(participant: str, dataset_id: str) -> Mapping[str, Any] | No
     return None
 
 
-async def no_rows(
+def no_rows(
     participant: str, dataset_id: str, start: int | None = None, end: int | None = None
 ) -> AsyncIterator[pa.RecordBatch]:
-    """No rows where describe is not wired."""
+    """No rows where describe is not wired. Raises Refused ``exchange.dataset-unknown``."""
     raise Refused("exchange.dataset-unknown", dataset=dataset_id)
-    yield  # pragma: no cover - makes this an async generator
 
 
 async def answer_nobody(participant: str, question: Question) -> Answer:

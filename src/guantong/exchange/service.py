@@ -1,16 +1,61 @@
-"""The exchange as other stages and pages use it (signatures)."""
+"""The exchange as other stages and pages use it: products, catalogues, negotiations, transfers, deliveries, receipts, questions.
+
+Everything is driven by events: a message or decision is one durable step, its answer leaves through the outbox when the step is
+committed, and those who wait for a process are woken by its change.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import orjson
+from sqlalchemy import and_, select
+
+from guantong.base.canonical import digest
 from guantong.base.clock import Clock
+from guantong.base.entry import Entry
+from guantong.base.errors import GuantongError, Refused, Retryable
 from guantong.base.ids import NewId, new_uuid
-from guantong.base.wire import Http
-from guantong.exchange.identity import Identity
-from guantong.exchange.model import Agreement, Catalogue, ExchangeSettings, Negotiation, Product, Receipt, Transfer
-from guantong.exchange.ports import Answerer, Decide, Identify, RightsOf, Rows, deny_all, no_rights, no_rows
+from guantong.base.wire import Http, Response
+from guantong.exchange import messages
+from guantong.exchange.catalogue import Shelf, read_catalogue
+from guantong.exchange.dataplane import DataPlane
+from guantong.exchange.hosting import RECEIPT_KIND, SEND_KIND, Hosted, Hosting, checked_address, in_path, verdict_of
+from guantong.exchange.identity import Identity, did_document
+from guantong.exchange.model import (
+    PRODUCT_OFFERED,
+    PRODUCT_WITHDRAWN,
+    QUESTION_ANSWERED,
+    Agreement,
+    Catalogue,
+    CatalogueOffer,
+    ExchangeSettings,
+    Negotiation,
+    Participant,
+    Product,
+    Question,
+    Receipt,
+    Transfer,
+)
+from guantong.exchange.negotiations import Negotiations
+from guantong.exchange.policy import compile_policy, explain, policy_hash, with_contract
+from guantong.exchange.ports import (
+    Answerer,
+    Decide,
+    Identify,
+    RightsOf,
+    Rows,
+    answer_nobody,
+    deny_all,
+    no_rights,
+    no_rows,
+)
+from guantong.exchange.receipts import Receipts
+from guantong.exchange.tables import PRODUCTS
+from guantong.exchange.transfers import PULL, Transfers
+from guantong.records.model import Message
 from guantong.records.outbox import Outbox
 from guantong.records.service import Records
 
@@ -38,91 +83,442 @@ class Exchange:
         identify: Identify | None = None,
         new_id: NewId = new_uuid,
     ) -> None:
-        raise NotImplementedError
+        self.settings = settings or ExchangeSettings()
+        self.hosting = Hosting(
+            records,
+            clock,
+            http,
+            self.settings,
+            decide=decide,
+            rights=rights,
+            rows=rows,
+            identify=identify,
+            new_id=new_id,
+        )
+        self._clock = clock
+        self._records = records
+        self._shelves: dict[str, Shelf] = {}
+        self._answerers: dict[str, Answerer] = {}
+        self._negotiations = Negotiations(self.hosting, self._find_product)
+        self._transfers = Transfers(self.hosting, self._negotiations)
+        self._receipts = Receipts(self.hosting, self._negotiations, self._transfers)
+        self._plane = DataPlane(self.hosting, self._negotiations, self._transfers, self._receipts)
+        outbox.register(SEND_KIND, self._carry)
+        outbox.register(RECEIPT_KIND, self._receipts.carry)
+
+    # -- running
 
     def host(self, identity: Identity, address: str) -> None:
         """Serve a participant whose root address (no trailing slash) is ``address``."""
+        hosted = Hosted(identity, messages.base_of(address))
+        self.hosting.add(hosted)
+        self.hosting.resolver.host(did_document(identity, hosted.address))
+        self._shelves[identity.did] = Shelf(identity.did, hosted.callback)
 
     def routes(self, participant: str) -> list[BaseRoute]:
         """The routes of a hosted participant, to be mounted at the path of its address."""
-        raise NotImplementedError
+        from guantong.exchange.routes import routes
+
+        return routes(self, participant)
 
     def answer(self, kind: str, answerer: Answerer) -> None:
-        """Let ``answerer`` answer partners' questions of a kind."""
+        """Let ``answerer`` answer partners' questions of a kind; one answerer a kind."""
+        if kind in self._answerers:
+            raise LookupError(f"an answerer for {kind!r} is registered already")
+        self._answerers[kind] = answerer
 
     async def start(self) -> None:
-        """Read what was left and begin."""
+        """Read products and used tokens, and begin. Start it before the outbox and before the routes are served."""
+        await self.hosting.tokens.start()
+        for participant, shelf in self._shelves.items():
+            rows = await self._records.rows(
+                select(PRODUCTS.c.product)
+                .where(and_(PRODUCTS.c.participant == participant, PRODUCTS.c.state == "offered"))
+                .order_by(PRODUCTS.c.created_at)
+            )
+            for row in rows:
+                shelf.put(_product_of(row["product"]))
 
     async def stop(self) -> None:
-        """End open deliveries."""
+        """Finish the usage records of deliveries that have ended."""
+        await self._plane.stop()
 
-    # provider's products
+    # -- who calls, and requests of other stages in the exchange's name
+
+    async def identify(self, participant: str, authorization: str) -> Participant:
+        """The caller of a request to ``participant``. Raises Refused ``exchange.token-refused``."""
+        return await self.hosting.identify(participant, authorization)
+
+    async def remember(self, participant: str, caller: Participant) -> None:
+        """Make it durable that the caller's token was used, where no other step does."""
+        if caller.jti:
+            async with self._records.step(participant) as step:
+                self.hosting.tokens.remember(step, caller)
+
+    async def partner_request(
+        self, participant: str, partner: str, method: str, path: str, body: Mapping[str, Any] | None = None
+    ) -> Response:
+        """A request with our token to the partner's own extension, at ``path`` below its root address.
+
+        Raises Refused ``exchange.answer-unusable`` opposite a plain connector.
+        """
+        root = await self.hosting.partner_extension(partner)
+        if not root:
+            raise Refused(
+                "exchange.answer-unusable", partner=partner, status="–", message=path, reason="it is a plain connector"
+            )
+        return await self.hosting.request(participant, partner, method, root + path, body)
+
+    # -- provider's products
+
     async def offer(self, participant: str, product: Product) -> str:
-        """Put a product on offer; the offer's id."""
-        raise NotImplementedError
+        """Put a product on offer, or change it; returns the offer's id.
 
-    async def withdraw(self, participant: str, product_id: str) -> None: ...
+        Raises Refused ``exchange.no-rights`` without a statement of rights and ``exchange.term-refused`` for a policy term that would
+        neither be enforced nor shown.
+        """
+        shelf = self._shelf(participant)
+        compile_policy(product.policy)
+        rights = await self.hosting.rights(participant, product.dataset_id)
+        if rights is None:
+            raise Refused("exchange.no-rights", dataset=product.dataset_id)
+        rules = with_contract(product.policy, terms=product.terms, price=product.price)
+        async with self._records.step(participant) as step:
+            step.upsert(
+                PRODUCTS,
+                id=product.id,
+                dataset_id=product.dataset_id,
+                product=orjson.dumps(dataclasses.asdict(product)),
+                state="offered",
+                created_at=step.at,
+                changed_at=step.at,
+            )
+            step.record(
+                Entry(
+                    PRODUCT_OFFERED,
+                    {
+                        "product": product.id,
+                        "dataset": product.dataset_id,
+                        "offer": product.offer_id,
+                        "policyHash": policy_hash(rules),
+                        "priceHash": digest(dict(product.price)),
+                        "termsHash": digest(product.terms),
+                        "rightsHash": digest(dict(rights)),
+                    },
+                )
+            )
+        shelf.put(product)
+        return product.offer_id
+
+    async def withdraw(self, participant: str, product_id: str) -> None:
+        """Take a product off the offer; agreements made from it stand."""
+        shelf = self._shelf(participant)
+        product = shelf.product(product_id)
+        if product is None:
+            raise Refused("exchange.product-unknown", product=product_id)
+        async with self._records.step(participant) as step:
+            step.update(PRODUCTS, {"id": product_id}, {"state": "withdrawn", "changed_at": step.at})
+            step.record(Entry(PRODUCT_WITHDRAWN, {"product": product_id, "dataset": product.dataset_id}))
+        shelf.take(product_id)
+
     async def products(self, participant: str) -> list[Product]:
-        raise NotImplementedError
+        """Products on offer."""
+        return self._shelf(participant).products()
 
-    # consumer's verbs
+    def explain(self, policy: Mapping[str, Any], language: str = "en") -> list[tuple[str, str]]:
+        """A policy in plain words, each term ``enforced`` or ``legal``. Raises Refused ``exchange.term-refused``."""
+        return [(sentence, status) for sentence, status in explain(policy, language)]
+
+    # -- consumer's verbs
+
     async def catalogue(self, participant: str, partner_address: str, partner: str) -> Catalogue:
-        """``partner_address`` is the partner's protocol base (``https://host/dsp/2025-1``), ``partner`` its DID."""
-        raise NotImplementedError
+        """A partner's catalogue, all pages of it (at most 100).
 
-    async def negotiate(self, participant: str, partner_address: str, partner: str, offer: Mapping[str, Any]) -> str:
-        raise NotImplementedError
+        ``partner_address`` is its protocol base (``https://host/dsp/2025-1``), ``partner`` its DID.
+        """
+        base = checked_address(partner_address)
+        url = f"{base}/catalog/request"
+        found: Catalogue | None = None
+        for _ in range(100):
+            response = await self.hosting.request(
+                participant, partner, "POST", url, messages.message("CatalogRequestMessage", id=self.hosting.new_id())
+            )
+            body = _body_of(response, partner, "CatalogRequestMessage")
+            page = read_catalogue(body)
+            found = page if found is None else Catalogue(found.participant_id, found.offers + page.offers)
+            following = _next_link(response.headers.get("link", ""))
+            if not following:
+                break
+            if not following.startswith(f"{base}/"):
+                raise _unusable(partner, response.status, "CatalogRequestMessage", "its next page is elsewhere")
+            url = following
+        assert found is not None
+        return found
+
+    async def negotiate(
+        self, participant: str, partner_address: str, partner: str, offer: CatalogueOffer | Mapping[str, Any]
+    ) -> str:
+        """Ask for a contract on an offer of the partner's catalogue; the negotiation's id.
+
+        Raises Refused ``exchange.term-refused`` where the offer has a term we do not know, or text shown but not bound in.
+        """
+        return await self._negotiations.negotiate(participant, partner_address, partner, offer)
 
     async def wait_negotiation(
-        self, participant: str, pid: str, *, states: Sequence[str] = ("FINALIZED", "TERMINATED"), timeout_s: float = 30
+        self,
+        participant: str,
+        pid: str,
+        *,
+        states: Sequence[str] = ("FINALIZED", "TERMINATED"),
+        timeout_s: float = 30.0,
     ) -> Negotiation:
-        raise NotImplementedError
+        """The negotiation once it is in one of the states. Raises Retryable ``exchange.wait-ended``."""
+        end = self._clock.monotonic() + timeout_s
+        while True:
+            process = await self._negotiations.processes.get(participant, pid)
+            if process.state in states:
+                return process
+            await self._wait(participant, pid, end, states, process.state)
 
-    async def request_transfer(self, participant: str, agreement_id: str, *, format: str = "HttpData-PULL") -> str:
-        raise NotImplementedError
+    async def request_transfer(self, participant: str, agreement_id: str, *, format: str = PULL) -> str:
+        """Ask for the data of a final agreement; the transfer's id."""
+        return await self._transfers.request(participant, agreement_id, format)
 
     async def wait_transfer(
-        self, participant: str, pid: str, *, states: Sequence[str] = ("STARTED",), timeout_s: float = 30
+        self,
+        participant: str,
+        pid: str,
+        *,
+        states: Sequence[str] = ("STARTED", "COMPLETED", "TERMINATED"),
+        timeout_s: float = 30.0,
     ) -> Transfer:
-        raise NotImplementedError
+        """The transfer once it is in one of the states. Raises Retryable ``exchange.wait-ended``."""
+        end = self._clock.monotonic() + timeout_s
+        while True:
+            process = await self._transfers.processes.get(participant, pid)
+            if process.state in states:
+                return process
+            await self._wait(participant, pid, end, states, process.state)
 
     def pull(self, participant: str, transfer_id: str, *, purpose: str = "") -> AsyncIterator[pa.RecordBatch]:
-        raise NotImplementedError
+        """The data of a started transfer as record batches, counted for the receipt."""
+        return self._plane.pull(participant, transfer_id, purpose=purpose)
+
+    def pull_bytes(
+        self, participant: str, transfer_id: str, *, accept: str = "*/*", purpose: str = ""
+    ) -> AsyncIterator[bytes]:
+        """The data of a started transfer as it comes, for providers that deliver something else than Arrow."""
+        return self._plane.pull_bytes(participant, transfer_id, accept=accept, purpose=purpose)
 
     async def ask(self, participant: str, agreement_id: str, kind: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Ask the partner of an agreement a question; its answer's body."""
-        raise NotImplementedError
+        """Ask the partner of a final agreement a question; the body of its answer. Raises Refused where it does not answer."""
+        agreement = await self._negotiations.agreement(participant, agreement_id)
+        response = await self.partner_request(
+            participant,
+            agreement.partner,
+            "POST",
+            "/guantong/questions",
+            {"kind": kind, "agreementId": agreement_id, "body": dict(body)},
+        )
+        answer = _body_of(response, agreement.partner, f"question {kind}").get("body")
+        if not isinstance(answer, dict):
+            raise _unusable(agreement.partner, response.status, f"question {kind}", "it has no body")
+        return answer
 
-    # both roles
+    # -- both roles
+
     async def negotiations(self, participant: str) -> list[Negotiation]:
-        raise NotImplementedError
+        """All negotiations, newest first."""
+        return await self._negotiations.processes.all(participant)
 
     async def negotiation(self, participant: str, pid: str) -> Negotiation:
-        raise NotImplementedError
+        """One negotiation. Raises Refused ``exchange.process-unknown``."""
+        return await self._negotiations.processes.get(participant, pid)
 
     async def decide_negotiation(
         self, participant: str, pid: str, verb: str, *, offer: Mapping[str, Any] | None = None, reason: str = ""
-    ) -> None:
-        """``verb``: request, offer, accept, agree, verify, finalize, terminate."""
+    ) -> Negotiation:
+        """Take our turn: ``request``, ``accept``, ``verify`` as consumer, ``offer``, ``agree``, ``finalize`` as provider, ``terminate``.
+
+        Raises Refused ``exchange.transition-refused`` where it is not our turn.
+        """
+        return await self._negotiations.decide(participant, pid, verb, offer=offer, reason=reason)
 
     async def transfers(self, participant: str) -> list[Transfer]:
-        raise NotImplementedError
+        """All transfers, newest first."""
+        return await self._transfers.processes.all(participant)
 
     async def transfer(self, participant: str, pid: str) -> Transfer:
-        raise NotImplementedError
+        """One transfer. Raises Refused ``exchange.process-unknown``."""
+        return await self._transfers.processes.get(participant, pid)
 
-    async def decide_transfer(self, participant: str, pid: str, verb: str, *, reason: str = "") -> None:
-        """``verb``: start, suspend, complete, terminate."""
+    async def decide_transfer(self, participant: str, pid: str, verb: str, *, reason: str = "") -> Transfer:
+        """``start``, ``suspend``, ``complete`` or ``terminate`` a transfer. Raises Refused ``exchange.transition-refused``."""
+        return await self._transfers.decide(participant, pid, verb, reason=reason)
 
     async def agreements(self, participant: str) -> list[Agreement]:
-        raise NotImplementedError
+        """All agreements, newest first."""
+        return await self._negotiations.agreements(participant)
 
     async def agreement(self, participant: str, agreement_id: str) -> Agreement:
-        raise NotImplementedError
+        """One agreement. Raises Refused ``exchange.agreement-unknown``."""
+        return await self._negotiations.agreement(participant, agreement_id)
 
     async def receipts(self, participant: str, agreement_id: str) -> list[Receipt]:
-        """Oldest first."""
-        raise NotImplementedError
+        """Receipts of an agreement, oldest first."""
+        return await self._receipts.list(participant, agreement_id)
+
+    async def wait_receipts(
+        self, participant: str, agreement_id: str, *, count: int = 1, timeout_s: float = 30.0
+    ) -> list[Receipt]:
+        """The receipts once ``count`` of them are answered or one-sided. Raises Retryable ``exchange.wait-ended``."""
+        end = self._clock.monotonic() + timeout_s
+        while True:
+            found = await self._receipts.list(participant, agreement_id)
+            settled = [receipt for receipt in found if receipt.state != "offered"]
+            if len(settled) >= count:
+                return found
+            await self._wait(participant, f"receipts {agreement_id}", end, ("answered",), f"{len(settled)} answered")
+
+    async def deliveries(self, participant: str, agreement_id: str) -> int:
+        """How many deliveries were begun under an agreement (the figure that a count constraint limits)."""
+        return await self._records.counter(participant, f"exchange:deliveries:{agreement_id}")
 
     def on_change(self, tell: Callable[[str, str, str], None]) -> None:
-        """Call ``tell(participant, pid, state)`` after each durable change of a process."""
+        """Call ``tell(participant, pid, state)`` after each durable change of a process or receipt (``receipts <agreement>``)."""
+        self.hosting.on_change(tell)
+
+    # -- what the routes need beside the parts
+
+    def shelf(self, participant: str) -> Shelf:
+        """The products on offer of a participant."""
+        return self._shelf(participant)
+
+    @property
+    def negotiating(self) -> Negotiations:
+        """The negotiations part, for the routes."""
+        return self._negotiations
+
+    @property
+    def transferring(self) -> Transfers:
+        """The transfers part, for the routes."""
+        return self._transfers
+
+    @property
+    def receipting(self) -> Receipts:
+        """The receipts part, for the routes."""
+        return self._receipts
+
+    @property
+    def plane(self) -> DataPlane:
+        """The data plane, for the routes."""
+        return self._plane
+
+    async def answer_question(self, participant: str, caller: Participant, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Answer a partner's question under an agreement; question and answer are on record before the answer leaves."""
+        kind, agreement_id, asked = body.get("kind"), body.get("agreementId"), body.get("body")
+        if not isinstance(kind, str) or not isinstance(agreement_id, str) or not isinstance(asked, dict):
+            raise Refused("exchange.message-invalid", message="question", reason="kind, agreementId or body is missing")
+        agreement = await self._negotiations.agreement(participant, agreement_id)
+        if agreement.partner != caller.did or agreement.state != "final":
+            raise Refused("exchange.agreement-unknown", agreement=agreement_id[:200])
+        question = Question(kind[:100], caller.did, agreement, asked)
+        failure: GuantongError | None = None
+        answer: dict[str, Any] = {}
+        try:
+            answerer = self._answerers.get(kind)
+            given = await (answerer.answer(participant, question) if answerer else answer_nobody(participant, question))
+            answer = dict(given.body)
+        except Refused as error:
+            failure = error
+        async with self._records.step(participant) as step:
+            self.hosting.tokens.remember(step, caller)
+            step.record(
+                Entry(
+                    QUESTION_ANSWERED,
+                    {
+                        "agreement": agreement.id,
+                        "partner": caller.did,
+                        "kind": question.kind,
+                        "question": digest(asked),
+                        "answer": digest(answer) if failure is None else "",
+                        "outcome": "answered" if failure is None else failure.code,
+                    },
+                )
+            )
+        if failure is not None:
+            raise failure
+        return {"kind": question.kind, "agreementId": agreement.id, "body": answer}
+
+    # -- inside
+
+    def _shelf(self, participant: str) -> Shelf:
+        shelf = self._shelves.get(participant)
+        if shelf is None:
+            raise Refused("exchange.participant-unknown", participant=participant)
+        return shelf
+
+    async def _find_product(self, participant: str, caller: str, offer_id: str, dataset_id: str) -> Product | None:
+        return self._shelf(participant).find(caller, self._clock.now(), offer_id=offer_id, dataset_id=dataset_id)
+
+    async def _wait(self, participant: str, pid: str, end: float, wanted: Sequence[str], state: str) -> None:
+        left = end - self._clock.monotonic()
+        if left <= 0 or not await self.hosting.wait_change(participant, pid, left):
+            raise Retryable("exchange.wait-ended", pid=pid, wanted=" / ".join(wanted), state=state)
+
+    async def _carry(self, participant: str, message: Message, attempt: int) -> None:
+        """Sender of the outbox: a protocol message to a partner."""
+        payload = message.payload
+        part = self._negotiations if payload["area"] == "negotiations" else self._transfers
+        process = await part.processes.get(participant, payload["pid"])
+        body = dict(payload["body"])
+        theirs = "providerPid" if process.role == "consumer" else "consumerPid"
+        base = f"{process.partner_address}/{payload['area']}"
+        if payload["initial"]:
+            url = f"{base}/{payload['path']}"
+        else:
+            # a message that was queued before the partner named the process gets its name now
+            body.setdefault(theirs, process.partner_pid)
+            url = f"{base}/{in_path(process.partner_pid)}/{payload['path']}"
+        response = await self.hosting.request(participant, process.partner, "POST", url, body, max_bytes=1024 * 1024)
+        try:
+            verdict_of(
+                response.status, attempt, first=bool(payload["first"]), partner=process.partner, message=body["@type"]
+            )
+        except Refused as error:
+            text = response.body[:500].decode("utf-8", "replace")
+            await part.refused(participant, payload, f"{error.message()} {text}".strip())
+            raise
+        await part.sent(participant, payload, response)
+
+
+def _product_of(stored: bytes) -> Product:
+    fields = orjson.loads(stored)
+    fields["visible_to"] = tuple(fields["visible_to"])
+    return Product(**fields)
+
+
+def _body_of(response: Response, partner: str, message: str) -> dict[str, Any]:
+    if not 200 <= response.status < 300:
+        if response.status >= 500 or response.status == 429:
+            raise Retryable("exchange.partner-busy", partner=partner, status=response.status, message=message)
+        raise _unusable(partner, response.status, message, response.body[:300].decode("utf-8", "replace"))
+    try:
+        body = orjson.loads(response.body)
+    except orjson.JSONDecodeError as error:
+        raise _unusable(partner, response.status, message, "it is not JSON") from error
+    if not isinstance(body, dict):
+        raise _unusable(partner, response.status, message, "it is no object")
+    return body
+
+
+def _unusable(partner: str, status: int, message: str, reason: str) -> Refused:
+    return Refused("exchange.answer-unusable", partner=partner, status=status, message=message, reason=reason)
+
+
+def _next_link(header: str) -> str:
+    for part in header.split(","):
+        target, _, rest = part.partition(";")
+        if 'rel="next"' in rest or "rel=next" in rest:
+            return target.strip().strip("<>")
+    return ""

@@ -93,9 +93,7 @@ class Outbox:
     async def start(self) -> None:
         """Begin, with what an earlier run left behind first."""
         self._running = True
-        waiting = await self._records.rows(
-            select(OUTBOX).where(OUTBOX.c.state == "queued").order_by(OUTBOX.c.number)
-        )
+        waiting = await self._records.rows(select(OUTBOX).where(OUTBOX.c.state == "queued").order_by(OUTBOX.c.number))
         committed_meanwhile = [item for lane in self._lanes.values() for item in lane]
         self._lanes.clear()
         self._known.clear()
@@ -153,9 +151,7 @@ class Outbox:
                 expect={"state": "gave-up"},
             )
         row = await self._records.row(
-            select(OUTBOX).where(
-                and_(OUTBOX.c.participant == participant, OUTBOX.c.kind == kind, OUTBOX.c.key == key)
-            )
+            select(OUTBOX).where(and_(OUTBOX.c.participant == participant, OUTBOX.c.kind == kind, OUTBOX.c.key == key))
         )
         if row is not None and row["state"] == "queued":
             self._take([_queued(row)])
@@ -211,7 +207,7 @@ class Outbox:
             except GuantongError as error:
                 await self._give_up(item, attempt, error)
                 return
-            except Exception as error:  # the edge of a task loop: a sender's own bug must not stop its lane unseen
+            except Exception as error:  # noqa: BLE001 - the edge of a task loop: a sender's own bug must not stop its lane unseen
                 _LOG.exception("sender of %s failed", item.kind)
                 await self._give_up(item, attempt, error)
                 return
@@ -280,11 +276,11 @@ class Outbox:
             self._idle.set()
 
 
-def _purge(participant: str, before: int) -> Callable[[Any], None]:
+def _purge(participant: str, before: int) -> Callable[[Any], object]:
     statement = OUTBOX.delete().where(
         and_(OUTBOX.c.participant == participant, OUTBOX.c.state == "sent", OUTBOX.c.created_at < before)
     )
-    return lambda connection: None if connection.execute(statement) is None else None
+    return lambda connection: connection.execute(statement)
 
 
 def _queued(row: Mapping[str, Any]) -> Queued:

@@ -40,7 +40,7 @@ __all__ = ["Queued", "Records", "Row", "Step"]
 Row = Mapping[str, Any]
 """One row of an answer, by column name."""
 
-Operation = Callable[[Connection], None]
+Operation = Callable[[Connection], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +159,7 @@ class Step:
             if connection.execute(select(OUTBOX.c.number).where(same)).first() is not None:
                 return
             number = self._records.next_number(connection)
-            self._messages.append(
-                Queued(self.participant, message.kind, message.key, message.lane, number, payload)
-            )
+            self._messages.append(Queued(self.participant, message.kind, message.key, message.lane, number, payload))
             connection.execute(
                 insert(OUTBOX),
                 {

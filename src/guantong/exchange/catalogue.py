@@ -1,0 +1,260 @@
+"""The catalogue: products rendered once, shown to those who may see them, and partners' catalogues read.
+
+Source: Dataspace Protocol 2025-1, Catalog Protocol; CX-0018, CAC-007 (type and version of a dataset).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from guantong.base.errors import Refused
+from guantong.exchange.messages import CONTEXT
+from guantong.exchange.model import Catalogue, CatalogueOffer, Product
+from guantong.exchange.policy import Terms, compile_policy, with_contract
+from guantong.exchange.transfers import PULL
+
+__all__ = ["Shelf", "Wanted", "filter_of", "read_catalogue"]
+
+NS = "https://w3id.org/guantong/ns/"
+TERMS_TEXT = NS + "contractTermsText"
+PRICE_PLAN = NS + "pricePlanDocument"
+TITLE = "http://purl.org/dc/terms/title"
+TYPE = "http://purl.org/dc/terms/type"
+CX_VERSION = "https://w3id.org/catenax/ontology/common#version"
+EDC_ID = "https://w3id.org/edc/v0.0.1/ns/id"
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    product: Product
+    visible_to: frozenset[str] | None
+    terms: Terms
+    rendered: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a catalogue request asks for."""
+
+    ids: frozenset[str] | None = None
+    offset: int = 0
+    limit: int | None = None
+
+
+class Shelf:
+    """The products on offer of one participant, rendered."""
+
+    def __init__(self, participant: str, callback: str) -> None:
+        self.participant = participant
+        self.callback = callback
+        self._shown: dict[str, _Shown] = {}
+
+    def put(self, product: Product) -> None:
+        """Show a product, instead of an earlier one of the same id."""
+        visible = frozenset(product.visible_to) if product.visible_to else None
+        dataset = self.dataset(product)
+        self._shown[product.id] = _Shown(product, visible, compile_policy(product.policy), orjson.dumps(dataset))
+
+    def take(self, product_id: str) -> None:
+        """Show it no more."""
+        self._shown.pop(product_id, None)
+
+    def products(self) -> list[Product]:
+        """All products on the shelf."""
+        return [shown.product for shown in self._shown.values()]
+
+    def product(self, product_id: str) -> Product | None:
+        """A product by its id."""
+        shown = self._shown.get(product_id)
+        return shown.product if shown else None
+
+    def visible(self, caller: str, at: int) -> Iterable[_Shown]:
+        """What a caller may see at an instant: not hidden from it, and its own terms not already refusing it."""
+        for shown in self._shown.values():
+            if shown.visible_to is not None and caller not in shown.visible_to:
+                continue
+            terms = shown.terms
+            if terms.recipients is not None and caller not in terms.recipients:
+                continue
+            if terms.not_after is not None and at > terms.not_after:
+                continue
+            yield shown
+
+    def find(self, caller: str, at: int, *, offer_id: str = "", dataset_id: str = "") -> Product | None:
+        """The product of an offer or dataset if the caller may see it; the offer's id decides where both are given."""
+        by_dataset = None
+        for shown in self.visible(caller, at):
+            if offer_id and shown.product.offer_id == offer_id and dataset_id in ("", shown.product.dataset_id):
+                return shown.product
+            if shown.product.dataset_id == dataset_id and by_dataset is None:
+                by_dataset = shown.product
+        return by_dataset
+
+    def page(self, caller: str, at: int, wanted: Wanted, page_size: int) -> tuple[bytes, int | None, int | None]:
+        """The body of a ``Catalog`` with the offsets of the next and the previous page."""
+        shown = [
+            item for item in self.visible(caller, at) if wanted.ids is None or item.product.dataset_id in wanted.ids
+        ]
+        size = min(wanted.limit or page_size, page_size)
+        part = shown[wanted.offset : wanted.offset + size]
+        head = {
+            "@context": [CONTEXT],
+            "@id": f"{self.participant}#catalog",
+            "@type": "Catalog",
+            "participantId": self.participant,
+            "service": [self.service()],
+        }
+        body = orjson.dumps(head)
+        if part:
+            body = body[:-1] + b',"dataset":[' + b",".join(item.rendered for item in part) + b"]}"
+        following = wanted.offset + size if wanted.offset + size < len(shown) else None
+        previous = max(0, wanted.offset - size) if wanted.offset > 0 else None
+        return body, following, previous
+
+    def one(self, caller: str, at: int, dataset_id: str) -> dict[str, Any]:
+        """A dataset by its id. Raises Refused ``exchange.dataset-unknown``."""
+        found = [item for item in self.visible(caller, at) if item.product.dataset_id == dataset_id]
+        if not found:
+            raise Refused("exchange.dataset-unknown", dataset=dataset_id[:200])
+        dataset = {"@context": [CONTEXT], **orjson.loads(found[0].rendered)}
+        dataset["hasPolicy"] = [policy for item in found for policy in orjson.loads(item.rendered)["hasPolicy"]]
+        return dataset
+
+    def service(self) -> dict[str, Any]:
+        """The data service that serves every distribution."""
+        return {"@id": f"{self.participant}#connector", "@type": "DataService", "endpointURL": self.callback}
+
+    def dataset(self, product: Product) -> dict[str, Any]:
+        """A product as a DCAT dataset with its offer."""
+        rules = with_contract(product.policy, terms=product.terms, price=product.price)
+        dataset: dict[str, Any] = {
+            "@id": product.dataset_id,
+            "@type": "Dataset",
+            TYPE: {"@id": NS + "IndustrialData"},
+            CX_VERSION: "1",
+            **product.properties,
+            "hasPolicy": [{"@id": product.offer_id, "@type": "Offer", **rules}],
+            "distribution": [
+                {"@type": "Distribution", "format": PULL, "accessService": f"{self.participant}#connector"}
+            ],
+        }
+        titles = [
+            {"@value": text, "@language": language}
+            for text, language in ((product.title_en, "en"), (product.title_zh, "zh-CN"))
+            if text
+        ]
+        if titles:
+            dataset[TITLE] = titles
+        if product.terms:
+            dataset[TERMS_TEXT] = product.terms
+        if product.price:
+            # as text: the digest in the offer is over these very bytes' value, whatever a reader does with unknown objects
+            dataset[PRICE_PLAN] = orjson.dumps(dict(product.price)).decode()
+        return dataset
+
+
+def filter_of(filters: Any) -> Wanted:
+    """The filter of a request. An EDC QuerySpec (which EDC always sends) is understood where it asks for datasets by id.
+
+    Raises Refused ``exchange.filter-unsupported``.
+    """
+    entries = filters if isinstance(filters, list) else [filters] if filters else []
+    ids: frozenset[str] | None = None
+    offset, limit = 0, None
+    for entry in entries:
+        if not isinstance(entry, Mapping):
+            raise Refused("exchange.filter-unsupported")
+        spec = {
+            str(name).rpartition("/")[2].rpartition(":")[2]: value
+            for name, value in entry.items()
+            if name != "@context"
+        }
+        if set(spec) - {"@type", "@id", "offset", "limit", "sortOrder", "sortField", "filterExpression"}:
+            raise Refused("exchange.filter-unsupported")
+        if not spec.get("@type", "QuerySpec").endswith("QuerySpec"):
+            raise Refused("exchange.filter-unsupported")
+        offset = _whole(spec.get("offset", 0))
+        limit = _whole(spec["limit"]) or None if "limit" in spec else None
+        expressions = spec.get("filterExpression") or []
+        for expression in expressions if isinstance(expressions, list) else [expressions]:
+            wanted = _criterion(expression)
+            ids = wanted if ids is None else ids & wanted
+    return Wanted(ids, offset, limit)
+
+
+def _criterion(expression: Any) -> frozenset[str]:
+    if not isinstance(expression, Mapping):
+        raise Refused("exchange.filter-unsupported")
+    plain = {str(name).rpartition("/")[2].rpartition(":")[2]: value for name, value in expression.items()}
+    left, operator, right = plain.get("operandLeft"), plain.get("operator"), plain.get("operandRight")
+    left = left.get("@value", left.get("@id")) if isinstance(left, Mapping) else left
+    values = right if isinstance(right, list) else [right]
+    if left not in ("id", "@id", EDC_ID) or operator not in ("=", "in") or not all(isinstance(v, str) for v in values):
+        raise Refused("exchange.filter-unsupported")
+    return frozenset(values)
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**31:
+        raise Refused("exchange.filter-unsupported")
+    return value
+
+
+def read_catalogue(body: Mapping[str, Any]) -> Catalogue:
+    """A partner's catalogue as offers that can be asked for. Offers with terms we do not know are listed too; asking is refused."""
+    offers = []
+    datasets = body.get("dataset")
+    for dataset in datasets if isinstance(datasets, list) else [datasets] if isinstance(datasets, dict) else []:
+        if not isinstance(dataset, dict) or not isinstance(dataset.get("@id"), str):
+            continue
+        policies = dataset.get("hasPolicy")
+        for policy in policies if isinstance(policies, list) else [policies]:
+            if not isinstance(policy, dict) or not isinstance(policy.get("@id"), str):
+                continue
+            offer = {**policy, "@type": "Offer", "target": dataset["@id"]}
+            offers.append(
+                CatalogueOffer(
+                    dataset_id=dataset["@id"],
+                    offer=offer,
+                    title=_title(dataset),
+                    terms=str(dataset.get(TERMS_TEXT, "")),
+                    price=_price(dataset.get(PRICE_PLAN)),
+                    formats=_formats(dataset),
+                    dataset=dataset,
+                )
+            )
+    return Catalogue(str(body.get("participantId", "")), tuple(offers))
+
+
+def _title(dataset: Mapping[str, Any]) -> str:
+    title = dataset.get(TITLE, dataset.get("title", ""))
+    for entry in title if isinstance(title, list) else [title]:
+        if isinstance(entry, str):
+            return entry
+        if isinstance(entry, dict) and isinstance(entry.get("@value"), str):
+            return str(entry["@value"])
+    return ""
+
+
+def _price(value: Any) -> dict[str, Any]:
+    if isinstance(value, str):
+        try:
+            value = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _formats(dataset: Mapping[str, Any]) -> tuple[str, ...]:
+    found = dataset.get("distribution")
+    texts = []
+    for entry in found if isinstance(found, list) else [found]:
+        form = entry.get("format") if isinstance(entry, dict) else None
+        form = form.get("@id") if isinstance(form, dict) else form
+        if isinstance(form, str):
+            texts.append(form)
+    return tuple(texts)

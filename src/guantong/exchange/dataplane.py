@@ -1,0 +1,321 @@
+"""HttpData-PULL, both sides: who holds the token of a started transfer may fetch the data, counted and recorded.
+
+Order on the provider's side: token, state, terms, decision; then one durable step with the intent and the count; then bytes; then the
+signed usage record. A delivery stops when its transfer or its terms end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from guantong.base.clock import parse_iso
+from guantong.base.entry import Entry
+from guantong.base.errors import GuantongError, Refused, Retryable, Skippable
+from guantong.exchange.encoding import ARROW, ArrowReader, Encoder, negotiated
+from guantong.exchange.hosting import Hosting
+from guantong.exchange.identity import same_token
+from guantong.exchange.messages import token_of
+from guantong.exchange.model import DELIVERY_INTENDED, DELIVERY_REFUSED, Agreement, Transfer
+from guantong.exchange.negotiations import Negotiations
+from guantong.exchange.policy import Terms, compile_policy
+from guantong.exchange.ports import Access
+from guantong.exchange.receipts import Counting, Delivery, Receipts
+from guantong.exchange.transfers import Transfers, token_hash
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["DataPlane", "Outgoing"]
+
+RECORD_HEADER = "guantong-record"
+BLOCK_HEADER = "guantong-block-bytes"
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A delivery whose intent is durable: headers and the body, to be sent at once."""
+
+    headers: Mapping[str, str]
+    body: AsyncIterator[bytes]
+
+
+class DataPlane:
+    """Deliveries of every hosted participant."""
+
+    def __init__(self, hosting: Hosting, negotiations: Negotiations, transfers: Transfers, receipts: Receipts) -> None:
+        self.hosting = hosting
+        self._negotiations = negotiations
+        self._transfers = transfers
+        self._receipts = receipts
+        self._finishing: set[asyncio.Task[Any]] = set()
+        self._terms: dict[str, Terms] = {}
+
+    async def stop(self) -> None:
+        """Wait for the usage records of deliveries that have ended."""
+        while self._finishing:
+            await asyncio.gather(*self._finishing, return_exceptions=True)
+
+    # -- provider
+
+    async def open(
+        self, participant: str, pid: str, authorization: str, *, accept: str, query: Mapping[str, str]
+    ) -> Outgoing:
+        """Begin a delivery. Raises Refused with 401 or 403; nothing has left then."""
+        hosting = self.hosting
+        try:
+            transfer = await self._transfers.processes.get(participant, pid)
+        except Refused as error:
+            raise _token("it belongs to no transfer") from error
+        token = authorization.removeprefix("Bearer ").strip()
+        if transfer.role != "provider" or not token or not transfer.token_hash:
+            raise _token("it is not valid, or was revoked")
+        if not same_token(token_hash(token), transfer.token_hash):
+            raise _token("it is not that of the transfer")
+        now = hosting.clock.now()
+        if now >= transfer.token_expires:
+            raise _token("it has expired")
+        if transfer.state != "STARTED":
+            raise Refused("exchange.decision-denied", reason=f"the transfer is {transfer.state}")
+        agreement = await self._negotiations.agreement(participant, transfer.agreement_id)
+        terms = self._terms_of(agreement)
+        counter = f"exchange:deliveries:{agreement.id}"
+        purpose = query.get("purpose", "")[:500] or ", ".join(terms.purposes)
+        start, end = _time(query, "start"), _time(query, "end")
+        record_id = hosting.new_id()
+        form = negotiated(accept)
+        try:
+            uses = await hosting.records.counter(participant, counter) if terms.count is not None else 0
+            await self._allow(participant, transfer, agreement, terms, purpose, now, uses)
+            async with hosting.records.step(participant) as step:
+                step.count(counter, 1, limit=terms.count)
+                step.record(
+                    Entry(
+                        DELIVERY_INTENDED,
+                        {
+                            "record": record_id,
+                            "agreement": agreement.id,
+                            "transfer": transfer.pid,
+                            "partner": transfer.partner,
+                            "dataset": agreement.dataset_id,
+                            "format": form,
+                            "purpose": purpose,
+                        },
+                    )
+                )
+        except Refused as error:
+            async with hosting.records.step(participant) as step:
+                step.record(
+                    Entry(
+                        DELIVERY_REFUSED,
+                        {
+                            "agreement": agreement.id,
+                            "transfer": transfer.pid,
+                            "partner": transfer.partner,
+                            "code": error.code,
+                        },
+                    )
+                )
+            raise
+        counting = Counting(hosting.settings.block_bytes)
+        body = self._body(
+            participant,
+            transfer,
+            agreement,
+            terms,
+            form,
+            counting,
+            Delivery(record_id, now, purpose, "row", True, counting),
+            start,
+            end,
+        )
+        headers = {
+            "content-type": form,
+            RECORD_HEADER: record_id,
+            BLOCK_HEADER: str(counting.block_bytes),
+            "cache-control": "no-store",
+        }
+        return Outgoing(headers, body)
+
+    async def _allow(
+        self,
+        participant: str,
+        transfer: Transfer,
+        agreement: Agreement,
+        terms: Terms,
+        purpose: str,
+        now: int,
+        uses: int,
+    ) -> None:
+        if agreement.state != "final":
+            raise Refused("exchange.decision-denied", reason="the agreement has ended")
+        refusal = terms.refusal(transfer.partner, now, uses)
+        if terms.count is not None and uses >= terms.count:
+            raise Refused("records.limit-reached", name=f"deliveries of {agreement.id}", limit=terms.count)
+        if not refusal and terms.purposes and not set(purpose.split(", ")) <= set(terms.purposes):
+            refusal = f"purpose: {purpose} was not agreed"
+        if not refusal:
+            verdict = await self.hosting.decide(
+                Access(
+                    participant, transfer.partner, "read", agreement.dataset_id, agreement.id, purpose, now, {}, uses
+                )
+            )
+            refusal = "" if verdict.allowed else verdict.reason
+        if refusal:
+            raise Refused("exchange.decision-denied", reason=refusal)
+
+    async def _body(
+        self,
+        participant: str,
+        transfer: Transfer,
+        agreement: Agreement,
+        terms: Terms,
+        form: str,
+        counting: Counting,
+        delivery: Delivery,
+        start: int | None,
+        end: int | None,
+    ) -> AsyncIterator[bytes]:
+        encoder = Encoder(form)
+        chunk_rows = self.hosting.settings.chunk_rows
+        complete = False
+        try:
+            async with aclosing(self.hosting.rows(participant, agreement.dataset_id, start, end)) as batches:  # type: ignore[type-var]
+                async for batch in batches:
+                    for at in range(0, batch.num_rows, chunk_rows) if batch.num_rows else (0,):
+                        chunk = batch.slice(at, chunk_rows)
+                        if not await self._still(participant, transfer.pid, terms):
+                            return
+                        piece = await asyncio.to_thread(_piece, encoder, chunk, counting)
+                        if piece:
+                            yield piece
+            last = encoder.end()
+            if last:
+                counting.add(last)
+                yield last
+            complete = True
+        finally:
+            # the caller may be gone and this task cancelled: the record of what left is made by a task of its own
+            ended = Delivery(
+                delivery.record_id, delivery.started_at, delivery.purpose, delivery.unit, complete, counting
+            )
+            task = asyncio.get_running_loop().create_task(
+                self._receipts.delivered(participant, transfer, agreement, ended), name=f"receipt {delivery.record_id}"
+            )
+            self._finishing.add(task)
+            task.add_done_callback(self._finishing.discard)
+
+    async def _still(self, participant: str, pid: str, terms: Terms) -> bool:
+        transfer = await self._transfers.processes.get(participant, pid)
+        now = self.hosting.clock.now()
+        return transfer.state == "STARTED" and (terms.not_after is None or now <= terms.not_after)
+
+    def _terms_of(self, agreement: Agreement) -> Terms:
+        terms = self._terms.get(agreement.policy_hash)
+        if terms is None:
+            terms = compile_policy(agreement.agreement)
+            if len(self._terms) >= self.hosting.settings.process_cache:
+                self._terms.pop(next(iter(self._terms)))
+            self._terms[agreement.policy_hash] = terms
+        return terms
+
+    # -- consumer
+
+    async def pull_bytes(
+        self, participant: str, pid: str, *, accept: str = ARROW, purpose: str = "", count_rows: Counting | None = None
+    ) -> AsyncIterator[bytes]:
+        """The body of a started transfer as it comes, counted for the receipt. Raises Refused where the provider refuses."""
+        hosting = self.hosting
+        transfer = await self._transfers.processes.get(participant, pid)
+        agreement = await self._negotiations.agreement(participant, transfer.agreement_id)
+        if transfer.role != "consumer" or transfer.state != "STARTED":
+            raise Refused("exchange.decision-denied", reason=f"the transfer is {transfer.state}")
+        endpoint, token = token_of(transfer.data_address)
+        if not endpoint:
+            raise Refused("exchange.decision-denied", reason="the provider named no endpoint")
+        url = endpoint
+        if purpose:
+            from urllib.parse import quote
+
+            url += ("&" if "?" in url else "?") + "purpose=" + quote(purpose)
+        started_at = hosting.clock.now()
+        async with hosting.http.stream("GET", url, headers={"authorization": token, "accept": accept}) as stream:
+            if not 200 <= stream.status < 300:
+                await _refusal(stream.status, stream.chunks(), transfer.partner)
+            record_id = stream.headers.get(RECORD_HEADER, "")[:128]
+            counting = count_rows or Counting(hosting.settings.block_bytes)
+            if record_id:
+                counting.block_bytes = _block_bytes(stream.headers.get(BLOCK_HEADER, ""), counting.block_bytes)
+                self._receipts.begin(participant, record_id)
+            complete = False
+            try:
+                async for piece in stream.chunks():
+                    counting.add(piece)
+                    yield piece
+                complete = True
+            finally:
+                if record_id:
+                    finish = self._receipts.received(participant, transfer, record_id, counting)
+                else:
+                    finish = self._receipts.received_plain(
+                        participant,
+                        transfer,
+                        agreement,
+                        Delivery(hosting.new_id(), started_at, purpose, "row", complete, counting),
+                    )
+                await asyncio.shield(self._finish(finish))
+
+    async def pull(self, participant: str, pid: str, *, purpose: str = "") -> AsyncIterator[pa.RecordBatch]:
+        """The record batches of a started transfer. Raises Skippable ``exchange.body-unreadable`` where it is no whole Arrow stream."""
+        reader = ArrowReader()
+        counting = Counting(self.hosting.settings.block_bytes)
+        async with aclosing(self.pull_bytes(participant, pid, purpose=purpose, count_rows=counting)) as pieces:  # type: ignore[type-var]
+            async for piece in pieces:
+                for batch in reader.feed(piece):
+                    counting.rows += batch.num_rows
+                    yield batch
+        if not reader.complete:
+            raise Skippable("exchange.body-unreadable", reason="it ended before its end marker")
+
+    def _finish(self, work: Any) -> asyncio.Task[Any]:
+        task: asyncio.Task[Any] = asyncio.get_running_loop().create_task(work)
+        self._finishing.add(task)
+        task.add_done_callback(self._finishing.discard)
+        return task
+
+
+def _piece(encoder: Encoder, chunk: pa.RecordBatch, counting: Counting) -> bytes:
+    piece = encoder.encode(chunk)
+    counting.add(piece)
+    counting.rows += chunk.num_rows
+    return piece
+
+
+def _time(query: Mapping[str, str], name: str) -> int | None:
+    text = query.get(name)
+    return parse_iso(text) if text else None
+
+
+def _block_bytes(text: str, default: int) -> int:
+    return int(text) if text.isascii() and text.isdigit() and 1024 <= int(text) <= 16 * 1024 * 1024 else default
+
+
+async def _refusal(status: int, chunks: AsyncIterator[bytes], partner: str) -> None:
+    text = b""
+    async for piece in chunks:
+        text += piece
+        if len(text) > 4096:
+            break
+    failure: GuantongError
+    if status >= 500 or status == 429:
+        failure = Retryable("exchange.partner-busy", partner=partner, status=status, message="pull")
+    else:
+        failure = Refused("exchange.decision-denied", reason=f"{status} {text[:500].decode('utf-8', 'replace')}")
+    raise failure
+
+
+def _token(reason: str) -> Refused:
+    return Refused("exchange.token-refused", reason=reason)

@@ -1,0 +1,312 @@
+"""What negotiations, transfers and deliveries share: hosted participants, signed requests to partners, processes in memory and their events."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Protocol, TypeVar
+from urllib.parse import quote, urlsplit
+
+import orjson
+from sqlalchemy import Table, and_, select
+
+from guantong.base.clock import Clock
+from guantong.base.errors import Refused, Retryable
+from guantong.base.ids import NewId
+from guantong.base.wire import Http, Response
+from guantong.exchange.identity import PARTNER_SERVICE, Identity, Resolver, Tokens, service_of
+from guantong.exchange.messages import PATH, base_of, content_digest
+from guantong.exchange.model import ExchangeSettings, Negotiation, Participant, Transfer
+from guantong.exchange.ports import Decide, Identify, RightsOf, Rows
+from guantong.exchange.tables import SEEN
+from guantong.records.service import Records, Row, Step
+
+__all__ = ["Hosted", "Hosting", "Processes", "checked_address", "in_path"]
+
+SEND_KIND = "exchange.dsp"
+RECEIPT_KIND = "exchange.receipt"
+
+
+@dataclass(frozen=True, slots=True)
+class Hosted:
+    """A participant of this node with its keys and root address."""
+
+    identity: Identity
+    address: str
+
+    @property
+    def callback(self) -> str:
+        """The protocol base told to partners; without a trailing slash."""
+        return self.address + PATH
+
+
+class Hosting:
+    """The floor that the parts of the exchange stand on."""
+
+    def __init__(
+        self,
+        records: Records,
+        clock: Clock,
+        http: Http,
+        settings: ExchangeSettings,
+        *,
+        decide: Decide,
+        rights: RightsOf,
+        rows: Rows,
+        identify: Identify | None,
+        new_id: NewId,
+    ) -> None:
+        self.records = records
+        self.clock = clock
+        self.http = http
+        self.settings = settings
+        self.decide = decide
+        self.rights = rights
+        self.rows = rows
+        self.new_id = new_id
+        self.resolver = Resolver(http, clock, settings)
+        self.tokens = Tokens(records, self.resolver, clock, settings, new_id=new_id)
+        self.identify: Identify = identify or self.tokens.identify
+        self._hosted: dict[str, Hosted] = {}
+        self._listeners: list[Callable[[str, str, str], None]] = []
+        self._waiters: dict[tuple[str, str], list[asyncio.Future[None]]] = {}
+
+    def add(self, hosted: Hosted) -> None:
+        """Serve one more participant."""
+        self._hosted[hosted.identity.did] = hosted
+
+    def hosted(self, participant: str) -> Hosted:
+        """A participant of this node. Raises Refused ``exchange.participant-unknown``."""
+        found = self._hosted.get(participant)
+        if found is None:
+            raise Refused("exchange.participant-unknown", participant=participant)
+        return found
+
+    async def request(
+        self,
+        participant: str,
+        partner: str,
+        method: str,
+        url: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        max_bytes: int = 16 * 1024 * 1024,
+    ) -> Response:
+        """A request to a partner with our identity token. Raises what ``Http`` raises."""
+        headers = {
+            "authorization": "Bearer " + self.tokens.issue(self.hosted(participant).identity, partner),
+            "accept": "application/json",
+        }
+        data = None
+        if body is not None:
+            data = orjson.dumps(body)
+            headers["content-type"] = "application/json"
+        return await self.http.request(method, url, body=data, headers=headers, max_bytes=max_bytes)
+
+    async def partner_extension(self, partner: str) -> str:
+        """Root address of the partner's own extension, empty where the partner is a plain connector.
+
+        Raises Retryable ``exchange.did-unresolved``.
+        """
+        try:
+            return service_of(await self.resolver.document(partner), PARTNER_SERVICE)
+        except Refused:
+            return ""  # an identifier without a document can't name the extension
+
+    # -- events
+
+    def on_change(self, tell: Callable[[str, str, str], None]) -> None:
+        """Call ``tell(participant, pid, state)`` after each durable change."""
+        self._listeners.append(tell)
+
+    def changed(self, participant: str, pid: str, state: str) -> None:
+        """Wake those who wait for a process."""
+        for waiter in self._waiters.pop((participant, pid), ()):
+            if not waiter.done():
+                waiter.set_result(None)
+        for tell in self._listeners:
+            tell(participant, pid, state)
+
+    async def wait_change(self, participant: str, pid: str, timeout_s: float) -> bool:
+        """Whether the process changed within the time."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiting = self._waiters.setdefault((participant, pid), [])
+        waiting.append(future)
+        try:
+            await asyncio.wait_for(future, timeout_s)
+        except TimeoutError:
+            return False
+        finally:
+            with contextlib.suppress(ValueError):
+                waiting.remove(future)
+            if not waiting and self._waiters.get((participant, pid)) is waiting:
+                del self._waiters[(participant, pid)]
+        return True
+
+
+class _Process(Protocol):
+    @property
+    def pid(self) -> str: ...
+    @property
+    def role(self) -> str: ...
+    @property
+    def partner(self) -> str: ...
+    @property
+    def partner_pid(self) -> str: ...
+    @property
+    def state(self) -> str: ...
+
+
+P = TypeVar("P", Negotiation, Transfer)
+
+
+class Processes(Generic[P]):
+    """Processes of one kind: the table is the truth, memory holds the recent ones with the digests of their messages."""
+
+    def __init__(self, hosting: Hosting, table: Table, read: Callable[[Row], P]) -> None:
+        self.hosting = hosting
+        self.table = table
+        self._read: Callable[[Row], P] = read
+        self._kept: OrderedDict[tuple[str, str], tuple[P, set[str]]] = OrderedDict()
+        self._locks: weakref.WeakValueDictionary[tuple[str, str], asyncio.Lock] = weakref.WeakValueDictionary()
+
+    def lock(self, participant: str, pid: str) -> asyncio.Lock:
+        """The lock of one process."""
+        found = self._locks.get((participant, pid))
+        if found is None:
+            found = asyncio.Lock()
+            self._locks[(participant, pid)] = found
+        return found
+
+    async def get(self, participant: str, pid: str) -> P:
+        """The process. Raises Refused ``exchange.process-unknown``."""
+        return (await self._entry(participant, pid))[0]
+
+    async def of_caller(self, participant: str, pid: str, caller: Participant) -> P:
+        """The process if it is with the caller; another's is as unknown as none at all."""
+        process = await self.get(participant, pid)
+        if process.partner != caller.did:
+            raise Refused("exchange.process-unknown", pid=pid)
+        return process
+
+    async def find(self, participant: str, partner: str, partner_pid: str) -> P | None:
+        """Our process for a partner's identifier."""
+        table = self.table
+        row = await self.hosting.records.row(
+            select(table).where(
+                and_(table.c.participant == participant, table.c.partner == partner, table.c.partner_pid == partner_pid)
+            )
+        )
+        return self._read(row) if row else None
+
+    async def all(self, participant: str) -> list[P]:
+        """All processes of a participant, newest first."""
+        table = self.table
+        rows = await self.hosting.records.rows(
+            select(table).where(table.c.participant == participant).order_by(table.c.created_at.desc())
+        )
+        return [self._read(row) for row in rows]
+
+    async def seen(self, participant: str, pid: str, digest: str) -> bool:
+        """Whether a message with that content was taken before."""
+        return digest in (await self._entry(participant, pid))[1]
+
+    def keep(self, participant: str, process: P, digest: str = "") -> None:
+        """Remember a process as it is in the table now."""
+        name = (participant, process.pid)
+        known = self._kept.get(name)
+        digests = known[1] if known else set()
+        if digest:
+            digests.add(digest)
+        self._kept[name] = (process, digests)
+        self._kept.move_to_end(name)
+        while len(self._kept) > self.hosting.settings.process_cache:
+            self._kept.popitem(last=False)
+
+    def drop(self, participant: str, pid: str) -> None:
+        """Read the process from the table the next time."""
+        self._kept.pop((participant, pid), None)
+
+    def move(self, step: Step, process: P, state: str, **changes: Any) -> P:
+        """Take the process to a state in a step; what it will be is returned, :meth:`keep` it after the commit."""
+        values = {name: _stored(value) for name, value in changes.items()}
+        if process.partner_pid:
+            values.setdefault("partner_pid", process.partner_pid)
+        step.move(self.table, {"pid": process.pid}, state, was=process.state, **values)
+        return replace(process, state=state, changed_at=step.at, **changes)
+
+    def note_seen(self, step: Step, pid: str, body: Mapping[str, Any]) -> str:
+        """Remember a message's content in the step that takes it; its digest."""
+        digest = content_digest(body)
+        step.upsert(SEEN, pid=pid, digest=digest, at=step.at)
+        return digest
+
+    async def _entry(self, participant: str, pid: str) -> tuple[P, set[str]]:
+        name = (participant, pid)
+        kept = self._kept.get(name)
+        if kept is not None:
+            self._kept.move_to_end(name)
+            return kept
+        table = self.table
+        row = await self.hosting.records.row(
+            select(table).where(and_(table.c.participant == participant, table.c.pid == pid))
+        )
+        if row is None:
+            raise Refused("exchange.process-unknown", pid=pid)
+        digests = await self.hosting.records.rows(
+            select(SEEN.c.digest).where(and_(SEEN.c.participant == participant, SEEN.c.pid == pid))
+        )
+        kept = self._kept.get(name)  # a step may have moved it while the table was read
+        if kept is None:
+            kept = (self._read(row), {entry["digest"] for entry in digests})
+            self._kept[name] = kept
+        return kept
+
+
+def _stored(value: Any) -> Any:
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS) if isinstance(value, Mapping) else value
+
+
+def checked_address(address: Any) -> str:
+    """A partner's base address, without its trailing slash. Raises Refused ``exchange.message-invalid``."""
+    text = base_of(address) if isinstance(address, str) else ""
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
+        parts.port  # noqa: B018 - raises ValueError where the port is none
+    except ValueError:
+        usable = False
+    if not usable or len(text) > 1024 or parts.query or parts.fragment:
+        raise Refused(
+            "exchange.message-invalid", message="address", reason=f"{text[:200]!r} is no http(s) base address"
+        )
+    return text
+
+
+def in_path(pid: str) -> str:
+    """An identifier as one segment of a path."""
+    return quote(pid, safe=":@!$&'()*+,;=-._~")
+
+
+def verdict_of(status: int, attempt: int, *, first: bool, partner: str, message: str) -> None:
+    """Whether an answer means arrival. Raises Retryable ``exchange.partner-busy`` or Refused ``exchange.answer-unusable``.
+
+    A first callback may meet a partner that has not yet recorded what it asked for: EDC answers 409 then, others 404 (measured:
+    answers of 0-2 ms). That alone is repeated; later 4xx are final.
+    """
+    if 200 <= status < 300:
+        return
+    if (
+        status >= 500
+        or status in (408, 425, 429)
+        or (first and status in (404, 409) and attempt < 8)
+        or (status == 401 and attempt < 3)
+    ):
+        raise Retryable("exchange.partner-busy", partner=partner, status=status, message=message)
+    raise Refused(
+        "exchange.answer-unusable", partner=partner, status=status, message=message, reason="it was not accepted"
+    )

@@ -1,0 +1,260 @@
+"""Endpoints of the Dataspace Protocol 2025-1 in both roles, the DID document, the data plane and our partner extension.
+
+Source: Dataspace Protocol 2025-1, HTTPS bindings. Identity first, then the body, then the message: a caller without a valid token learns
+nothing about what exists here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import BaseRoute, Route
+
+from guantong.base.errors import GuantongError, Refused
+from guantong.exchange import messages
+from guantong.exchange.catalogue import filter_of
+from guantong.exchange.identity import did_document
+from guantong.exchange.messages import PATH, decode, error, message
+from guantong.exchange.model import Negotiation, Participant, Transfer
+
+if TYPE_CHECKING:
+    from guantong.exchange.service import Exchange
+
+__all__ = ["routes"]
+
+_JSON = "application/json"
+
+Body = Mapping[str, Any]
+Act = Callable[[Request, Participant, Body], Awaitable[Response]]
+
+
+def routes(exchange: Exchange, participant: str) -> list[BaseRoute]:
+    """The routes of a participant, relative to its root address."""
+    served = _Served(exchange, participant)
+    base = PATH
+    catalog, negotiation, transfer, plain = "CatalogError", "ContractNegotiationError", "TransferError", ""
+
+    def post(path: str, act: Act, kind: str) -> Route:
+        return Route(path, served.endpoint(act, kind, read=True), methods=["POST"])
+
+    def get(path: str, act: Act, kind: str) -> Route:
+        return Route(path, served.endpoint(act, kind, read=False), methods=["GET"])
+
+    found: list[BaseRoute] = [
+        Route("/.well-known/dspace-version", served.version, methods=["GET"]),
+        Route("/.well-known/did.json", served.did, methods=["GET"]),
+        Route("/did.json", served.did, methods=["GET"]),
+        post(f"{base}/catalog/request", served.catalogue, catalog),
+        get(f"{base}/catalog/datasets/{{id:path}}", served.dataset, catalog),
+        post(f"{base}/negotiations/request", served.first_request, negotiation),
+        post(f"{base}/negotiations/offers", served.first_offer, negotiation),
+        get(f"{base}/negotiations/{{pid}}", served.negotiation, negotiation),
+        post(f"{base}/transfers/request", served.transfer_request, transfer),
+        get(f"{base}/transfers/{{pid}}", served.transfer, transfer),
+        post("/guantong/receipts", served.receipt, plain),
+        post("/guantong/questions", served.question, plain),
+        Route("/data/{pid}", served.data, methods=["GET"]),
+    ]
+    for path, role in (
+        ("request", "provider"),
+        ("events", ""),
+        ("agreement/verification", "provider"),
+        ("offers", "consumer"),
+        ("agreement", "consumer"),
+        ("termination", ""),
+    ):
+        found.append(post(f"{base}/negotiations/{{pid}}/{path}", served.negotiation_message(path, role), negotiation))
+    found.extend(
+        post(f"{base}/transfers/{{pid}}/{path}", served.transfer_message(path), transfer)
+        for path in ("start", "completion", "suspension", "termination")
+    )
+    return found
+
+
+class _Served:
+    def __init__(self, exchange: Exchange, participant: str) -> None:
+        self.exchange = exchange
+        self.participant = participant
+        self.settings = exchange.settings
+        hosted = exchange.hosting.hosted(participant)
+        self._version = orjson.dumps(messages.version_document())
+        self._did = orjson.dumps(did_document(hosted.identity, hosted.address))
+
+    def endpoint(self, act: Act, kind: str, *, read: bool) -> Callable[[Request], Awaitable[Response]]:
+        """Identity, body, message, answer; every error of the tree becomes the area's error body."""
+
+        async def serve(request: Request) -> Response:
+            body: dict[str, Any] = {}
+            try:
+                caller = await self.exchange.identify(self.participant, request.headers.get("authorization", ""))
+                if read:
+                    body = decode(
+                        await self._body(request), limit=self.settings.body_limit, depth=self.settings.depth_limit
+                    )
+                return await act(request, caller, body)
+            except GuantongError as failure:
+                return _failed(kind, failure, body, request)
+
+        return serve
+
+    async def _body(self, request: Request) -> bytes:
+        limit = self.settings.body_limit
+        length = request.headers.get("content-length", "")
+        if length.isascii() and length.isdigit() and int(length) > limit:
+            raise Refused("exchange.message-too-large", limit=f"{limit} bytes")
+        parts, size = [], 0
+        async for part in request.stream():
+            size += len(part)
+            if size > limit:
+                raise Refused("exchange.message-too-large", limit=f"{limit} bytes")
+            parts.append(part)
+        return b"".join(parts)
+
+    # -- open to everybody
+
+    async def version(self, request: Request) -> Response:
+        return Response(self._version, media_type=_JSON)
+
+    async def did(self, request: Request) -> Response:
+        return Response(self._did, media_type="application/did+json")
+
+    # -- catalogue
+
+    async def catalogue(self, request: Request, caller: Participant, body: Body) -> Response:
+        # only the filter matters; a request without a context (conformance kits of other protocols) is answered like any other
+        kind = messages.plain(body).get("@type")
+        if kind != "CatalogRequestMessage":
+            raise Refused(
+                "exchange.message-invalid", message="CatalogRequestMessage", reason=f"its @type is {str(kind)[:100]!r}"
+            )
+        wanted = filter_of(body.get("filter"))
+        offset = request.query_params.get("offset", "")
+        if offset.isascii() and offset.isdigit() and len(offset) < 10:
+            wanted = type(wanted)(wanted.ids, int(offset), wanted.limit)
+        await self.exchange.remember(self.participant, caller)
+        shelf = self.exchange.shelf(self.participant)
+        page, following, previous = shelf.page(
+            caller.did, self.exchange.hosting.clock.now(), wanted, self.settings.page_size
+        )
+        headers = {}
+        url = f"{shelf.callback}/catalog/request"
+        links = [
+            f'<{url}?offset={at}>; rel="{name}"'
+            for name, at in (("next", following), ("previous", previous))
+            if at is not None
+        ]
+        if links:
+            headers["link"] = ", ".join(links)
+        return Response(page, media_type=_JSON, headers=headers)
+
+    async def dataset(self, request: Request, caller: Participant, body: Body) -> Response:
+        shelf = self.exchange.shelf(self.participant)
+        await self.exchange.remember(self.participant, caller)
+        return _json(shelf.one(caller.did, self.exchange.hosting.clock.now(), request.path_params["id"]))
+
+    # -- negotiations
+
+    async def first_request(self, request: Request, caller: Participant, body: Body) -> Response:
+        process = await self.exchange.negotiating.receive_initial(self.participant, caller, "provider", body)
+        return _json(_negotiation(process), 201)
+
+    async def first_offer(self, request: Request, caller: Participant, body: Body) -> Response:
+        process = await self.exchange.negotiating.receive_initial(self.participant, caller, "consumer", body)
+        return _json(_negotiation(process), 201)
+
+    async def negotiation(self, request: Request, caller: Participant, body: Body) -> Response:
+        process = await self.exchange.negotiating.processes.of_caller(
+            self.participant, request.path_params["pid"], caller
+        )
+        await self.exchange.remember(self.participant, caller)
+        return _json(_negotiation(process))
+
+    def negotiation_message(self, path: str, role: str) -> Act:
+        async def act(request: Request, caller: Participant, body: Body) -> Response:
+            process = await self.exchange.negotiating.receive(
+                self.participant, caller, request.path_params["pid"], path, body, role=role
+            )
+            return _json(_negotiation(process))
+
+        return act
+
+    # -- transfers
+
+    async def transfer_request(self, request: Request, caller: Participant, body: Body) -> Response:
+        process = await self.exchange.transferring.receive_initial(self.participant, caller, body)
+        return _json(_transfer(process), 201)
+
+    async def transfer(self, request: Request, caller: Participant, body: Body) -> Response:
+        process = await self.exchange.transferring.processes.of_caller(
+            self.participant, request.path_params["pid"], caller
+        )
+        await self.exchange.remember(self.participant, caller)
+        return _json(_transfer(process))
+
+    def transfer_message(self, path: str) -> Act:
+        async def act(request: Request, caller: Participant, body: Body) -> Response:
+            process = await self.exchange.transferring.receive(
+                self.participant, caller, request.path_params["pid"], path, body
+            )
+            return _json(_transfer(process))
+
+        return act
+
+    # -- the partner extension
+
+    async def receipt(self, request: Request, caller: Participant, body: Body) -> Response:
+        return _json(dict(await self.exchange.receipting.answer(self.participant, caller, body)))
+
+    async def question(self, request: Request, caller: Participant, body: Body) -> Response:
+        return _json(await self.exchange.answer_question(self.participant, caller, body))
+
+    # -- the data plane: its token is the transfer's, not the caller's identity
+
+    async def data(self, request: Request) -> Response:
+        try:
+            outgoing = await self.exchange.plane.open(
+                self.participant,
+                request.path_params["pid"],
+                request.headers.get("authorization", ""),
+                accept=request.headers.get("accept", ""),
+                query=dict(request.query_params),
+            )
+        except GuantongError as failure:
+            return _failed("", failure, {}, request)
+        return StreamingResponse(outgoing.body, headers=dict(outgoing.headers))
+
+
+def _negotiation(process: Negotiation) -> dict[str, Any]:
+    return message(
+        "ContractNegotiation",
+        consumerPid=process.consumer_pid,
+        providerPid=process.provider_pid,
+        state=process.state,
+    )
+
+
+def _transfer(process: Transfer) -> dict[str, Any]:
+    return message(
+        "TransferProcess", consumerPid=process.consumer_pid, providerPid=process.provider_pid, state=process.state
+    )
+
+
+def _json(body: Mapping[str, Any], status: int = 200) -> Response:
+    return Response(orjson.dumps(body), status, media_type=_JSON)
+
+
+def _failed(kind: str, failure: GuantongError, body: Mapping[str, Any], request: Request) -> Response:
+    headers = {"www-authenticate": "Bearer"} if failure.status == 401 else None
+    if not kind:
+        return Response(
+            orjson.dumps(failure.problem()), failure.status, headers=headers, media_type="application/problem+json"
+        )
+    pid = request.path_params.get("pid", "")
+    known = {name: body.get(name) for name in ("consumerPid", "providerPid")}
+    texts = {name: value if isinstance(value, str) else "" for name, value in known.items()}
+    answer = error(kind, failure, consumer_pid=texts["consumerPid"] or pid, provider_pid=texts["providerPid"] or pid)
+    return Response(orjson.dumps(answer), failure.status, headers=headers, media_type=_JSON)

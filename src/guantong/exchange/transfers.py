@@ -1,0 +1,395 @@
+"""Transfer processes, both sides: each message or decision is one step that holds state, outgoing message and evidence together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import orjson
+
+from guantong.base.canonical import b64url, sha256
+from guantong.base.clock import NS
+from guantong.base.entry import Entry
+from guantong.base.errors import Refused, Retryable
+from guantong.base.wire import Response
+from guantong.exchange import transfer as machine
+from guantong.exchange.hosting import SEND_KIND, Hosting, Processes, checked_address, in_path
+from guantong.exchange.messages import check, content_digest, data_address, message, token_of
+from guantong.exchange.model import TRANSFER_MOVED, Agreement, Participant, Transfer
+from guantong.exchange.negotiations import Negotiations, _partner_pid_in, _reason_of
+from guantong.exchange.policy import compile_policy
+from guantong.exchange.ports import Access
+from guantong.exchange.tables import TRANSFERS
+from guantong.records.model import Message
+from guantong.records.service import Row, Step
+
+__all__ = ["KINDS", "PULL", "Transfers", "token_hash", "transfer_of"]
+
+PULL = "HttpData-PULL"
+
+KINDS: Mapping[str, tuple[str, str]] = {
+    "request": ("TransferRequestMessage", "request"),
+    "start": ("TransferStartMessage", "start"),
+    "completion": ("TransferCompletionMessage", "completion"),
+    "suspension": ("TransferSuspensionMessage", "suspension"),
+    "termination": ("TransferTerminationMessage", "termination"),
+}
+
+VERBS: Mapping[str, str] = {
+    "start": "start",
+    "complete": "completion",
+    "suspend": "suspension",
+    "terminate": "termination",
+}
+
+
+def token_hash(token: str) -> str:
+    """What is stored of an access token."""
+    return "sha256:" + sha256(token.encode()).hex()
+
+
+class Transfers:
+    """The transfers of every hosted participant."""
+
+    def __init__(self, hosting: Hosting, negotiations: Negotiations) -> None:
+        self.hosting = hosting
+        self.negotiations = negotiations
+        self.processes: Processes[Transfer] = Processes(hosting, TRANSFERS, transfer_of)
+
+    async def request(self, participant: str, agreement_id: str, wanted_format: str) -> str:
+        """As consumer: ask for the data of an agreement. Raises Refused ``exchange.agreement-unknown``."""
+        hosting = self.hosting
+        hosted = hosting.hosted(participant)
+        agreement = await self.negotiations.agreement(participant, agreement_id)
+        if agreement.role != "consumer" or agreement.state != "final":
+            raise Refused("exchange.agreement-unknown", agreement=agreement_id)
+        pid = hosting.new_id()
+        async with hosting.records.step(participant) as step:
+            process = _new(
+                pid,
+                "consumer",
+                agreement,
+                partner_pid="",
+                address=agreement.partner_address,
+                form=wanted_format,
+                at=step.at,
+            )
+            self._insert(step, process)
+            body = message(
+                "TransferRequestMessage",
+                id=hosting.new_id(),
+                consumerPid=pid,
+                agreementId=agreement_id,
+                format=wanted_format,
+                callbackAddress=hosted.callback,
+            )
+            self._send(step, process, "request", body, initial=True)
+            self._record(step, process, "consumer", "request")
+        self._keep(participant, process)
+        return pid
+
+    async def receive_initial(self, participant: str, caller: Participant, body: Mapping[str, Any]) -> Transfer:
+        """A partner's transfer request. The same ``consumerPid`` gives the same process."""
+        hosting = self.hosting
+        heard = check(body, "TransferRequestMessage")
+        address = checked_address(heard["callbackAddress"])
+        agreement = await self.negotiations.agreement(participant, heard["agreementId"])
+        if agreement.role != "provider" or agreement.partner != caller.did or agreement.state != "final":
+            raise Refused("exchange.agreement-unknown", agreement=heard["agreementId"][:200])
+        digest_of_message = content_digest(heard)
+        pid = hosting.new_id()
+        process = _new(
+            pid,
+            "provider",
+            agreement,
+            partner_pid=heard["consumerPid"],
+            address=address,
+            form=heard["format"],
+            at=hosting.clock.now(),
+        )
+        reaction = await self._react(participant, process, caller, agreement)
+        try:
+            async with hosting.records.step(participant) as step:
+                hosting.tokens.remember(step, caller)
+                process = replace(process, created_at=step.at, changed_at=step.at)
+                self._insert(step, process)
+                self.processes.note_seen(step, pid, heard)
+                self._record(step, process, "consumer", "request")
+                after = self._apply(step, participant, process, reaction)
+        except Retryable as error:
+            if error.code != "records.conflict":
+                raise
+            known = await self.processes.find(participant, caller.did, heard["consumerPid"])
+            if known is None:
+                raise
+            return known
+        self._keep(participant, after, digest_of_message)
+        return process
+
+    async def receive(
+        self, participant: str, caller: Participant, pid: str, path: str, body: Mapping[str, Any]
+    ) -> Transfer:
+        """A partner's message for a transfer; a repeated one is acknowledged and changes nothing."""
+        hosting = self.hosting
+        async with self.processes.lock(participant, pid):
+            process = await self.processes.of_caller(participant, pid, caller)
+            word, heard = _hear(path, body, process)
+            digest_of_message = content_digest(heard)
+            repeated = await self.processes.seen(participant, pid, digest_of_message)
+            sender = "consumer" if process.role == "provider" else "provider"
+            known = repeated and "@id" in heard
+            if not known:
+                try:
+                    state = machine.next_state(process.state, sender, word)
+                except Refused:
+                    if not repeated:
+                        raise
+                    known = True
+            if known:
+                async with hosting.records.step(participant) as step:
+                    hosting.tokens.remember(step, caller)
+                return process
+            changes: dict[str, Any] = {
+                "waiting": "",
+                "reason": _reason_of(heard) if word in ("termination", "suspension") else "",
+            }
+            if word == "start" and process.role == "consumer":
+                offered = heard.get("dataAddress")
+                if isinstance(offered, dict):
+                    endpoint, _ = token_of(offered)
+                    if endpoint:
+                        checked_address(endpoint.partition("?")[0])
+                    changes["data_address"] = offered
+            if not process.partner_pid:
+                process = replace(
+                    process, partner_pid=heard["providerPid" if process.role == "consumer" else "consumerPid"]
+                )
+            if state in machine.TERMINAL:
+                changes.update(_closed(process))
+            async with hosting.records.step(participant) as step:
+                hosting.tokens.remember(step, caller)
+                moved = self.processes.move(step, process, state, **changes)
+                self.processes.note_seen(step, pid, heard)
+                self._record(step, moved, sender, word, changes["reason"])
+            self._keep(participant, moved, digest_of_message)
+            return moved
+
+    async def decide(self, participant: str, pid: str, verb: str, *, reason: str = "") -> Transfer:
+        """Do what a person, a script or the end of a contract decided. Raises Refused ``exchange.transition-refused``."""
+        word = VERBS.get(verb)
+        if word is None:
+            raise Refused("exchange.transition-refused", message=verb, sender="us", state="any")
+        async with self.processes.lock(participant, pid):
+            process = await self.processes.get(participant, pid)
+            async with self.hosting.records.step(participant) as step:
+                after = self._apply(step, participant, process, (word, reason))
+            self._keep(participant, after)
+            return after
+
+    async def sent(self, participant: str, payload: Mapping[str, Any], response: Response) -> None:
+        """Learn from the answer to a request which identifier the partner gave the process."""
+        if not payload.get("initial"):
+            return
+        pid = payload["pid"]
+        theirs = _partner_pid_in(response, "providerPid")
+        async with self.processes.lock(participant, pid):
+            process = await self.processes.get(participant, pid)
+            if process.partner_pid or not theirs:
+                return
+            async with self.hosting.records.step(participant) as step:
+                step.update(TRANSFERS, {"pid": pid}, {"partner_pid": theirs})
+            self.processes.keep(participant, replace(process, partner_pid=theirs))
+            self.hosting.changed(participant, pid, process.state)
+
+    async def refused(self, participant: str, payload: Mapping[str, Any], reason: str) -> None:
+        """The partner refused a message for good: a request ends here, anything later is a person's matter."""
+        pid = payload["pid"]
+        async with self.processes.lock(participant, pid):
+            process = await self.processes.get(participant, pid)
+            async with self.hosting.records.step(participant) as step:
+                if payload.get("initial") and process.state not in machine.TERMINAL:
+                    after = self.processes.move(step, process, "TERMINATED", reason=reason, waiting="")
+                    self._record(step, after, process.role, "termination", reason)
+                else:
+                    step.update(TRANSFERS, {"pid": pid}, {"reason": reason, "waiting": "person"})
+                    after = replace(process, reason=reason, waiting="person")
+            self._keep(participant, after)
+
+    # -- rules without a person
+
+    async def _react(
+        self, participant: str, process: Transfer, caller: Participant, agreement: Agreement
+    ) -> tuple[str, str] | None:
+        if process.format != PULL:
+            return ("termination", f"the format {process.format[:100]} is not offered")
+        if "start-pull" not in self.hosting.settings.auto:
+            return None
+        now = self.hosting.clock.now()
+        refusal = compile_policy(agreement.agreement).refusal(caller.did, now)
+        if not refusal:
+            verdict = await self.hosting.decide(
+                Access(participant, caller.did, "transfer", process.dataset_id, agreement.id, "", now, caller.claims)
+            )
+            refusal = "" if verdict.allowed else verdict.reason
+        return ("termination", refusal) if refusal else ("start", "")
+
+    def _apply(self, step: Step, participant: str, process: Transfer, decision: tuple[str, str] | None) -> Transfer:
+        if decision is None:
+            step.update(TRANSFERS, {"pid": process.pid}, {"waiting": "person"})
+            return replace(process, waiting="person")
+        word, reason = decision
+        hosting = self.hosting
+        state = machine.next_state(process.state, process.role, word)
+        changes: dict[str, Any] = {"waiting": "", "reason": reason}
+        members: dict[str, Any] = {}
+        if word == "start" and process.role == "provider" and process.format == PULL:
+            token = b64url(hosting.records.random(32))
+            lifetime = hosting.settings.access_lifetime_s
+            changes["token_hash"] = token_hash(token)
+            changes["token_expires"] = step.at + lifetime * NS
+            members["dataAddress"] = data_address(
+                f"{hosting.hosted(participant).address}/data/{in_path(process.pid)}", token, lifetime
+            )
+        elif word in ("termination", "suspension"):
+            members["code"] = f"exchange.{word}"
+            members["reason"] = [reason] if reason else None
+        if state in machine.TERMINAL:
+            changes.update(_closed(process))
+        body = message(
+            KINDS[word][0],
+            id=hosting.new_id(),
+            consumerPid=process.consumer_pid,
+            providerPid=process.provider_pid,
+            **members,
+        )
+        after = self.processes.move(step, process, state, **changes)
+        self._send(step, after, word, body)
+        self._record(step, after, process.role, word, reason)
+        return after
+
+    # -- small parts
+
+    def _insert(self, step: Step, process: Transfer) -> None:
+        step.insert(
+            TRANSFERS,
+            pid=process.pid,
+            role=process.role,
+            partner=process.partner,
+            partner_pid=process.partner_pid or None,
+            partner_address=process.partner_address,
+            state=process.state,
+            agreement_id=process.agreement_id,
+            format=process.format,
+            dataset_id=process.dataset_id,
+            data_address=b"{}",
+            token_hash="",
+            token_expires=0,
+            waiting="",
+            reason="",
+            created_at=process.created_at,
+            changed_at=process.changed_at,
+        )
+
+    def _send(
+        self, step: Step, process: Transfer, word: str, body: Mapping[str, Any], *, initial: bool = False
+    ) -> None:
+        step.send(
+            Message(
+                lane=f"{process.partner} {process.pid}",
+                kind=SEND_KIND,
+                key=str(body["@id"]),
+                payload={
+                    "area": "transfers",
+                    "pid": process.pid,
+                    "role": process.role,
+                    "partner": process.partner,
+                    "path": KINDS[word][1],
+                    "initial": initial,
+                    "first": process.role == "provider" and word in ("start", "termination"),
+                    "body": dict(body),
+                },
+            )
+        )
+
+    def _record(self, step: Step, process: Transfer, by: str, word: str, reason: str = "") -> None:
+        body = {
+            "pid": process.pid,
+            "partner": process.partner,
+            "role": process.role,
+            "agreement": process.agreement_id,
+            "state": process.state,
+            "by": by,
+            "message": KINDS[word][0],
+        }
+        if reason:
+            body["reason"] = reason[:1000]
+        step.record(Entry(TRANSFER_MOVED, body))
+
+    def _keep(self, participant: str, process: Transfer, seen: str = "") -> None:
+        self.processes.keep(participant, process, seen)
+        self.hosting.changed(participant, process.pid, process.state)
+
+
+def _closed(process: Transfer) -> dict[str, Any]:
+    # the provider revokes its token; the consumer forgets the address that holds it
+    return {"token_hash": "", "token_expires": 0} if process.role == "provider" else {"data_address": {}}
+
+
+def _new(pid: str, role: str, agreement: Agreement, *, partner_pid: str, address: str, form: str, at: int) -> Transfer:
+    return Transfer(
+        pid=pid,
+        role=role,
+        partner=agreement.partner,
+        partner_pid=partner_pid,
+        partner_address=address,
+        state=machine.next_state(machine.START, "consumer", "request"),
+        agreement_id=agreement.id,
+        format=form,
+        dataset_id=agreement.dataset_id,
+        data_address={},
+        token_hash="",
+        token_expires=0,
+        waiting="",
+        reason="",
+        created_at=at,
+        changed_at=at,
+    )
+
+
+def _hear(path: str, body: Mapping[str, Any], process: Transfer) -> tuple[str, dict[str, Any]]:
+    word = next((name for name, (_, tail) in KINDS.items() if tail == path and name != "request"), "")
+    if not word:
+        raise Refused("exchange.message-invalid", message=path, reason="there is no such path")
+    kind = KINDS[word][0]
+    heard = check(body, kind)
+    ours, theirs = ("consumerPid", "providerPid") if process.role == "consumer" else ("providerPid", "consumerPid")
+    if heard.get(ours, process.pid) != process.pid:
+        raise Refused("exchange.message-invalid", message=kind, reason=f"{ours}: is not that of the path")
+    if process.partner_pid and heard.get(theirs, process.partner_pid) != process.partner_pid:
+        raise Refused("exchange.message-invalid", message=kind, reason=f"{theirs}: belongs to another process")
+    if not process.partner_pid and not heard.get(theirs):
+        raise Refused("exchange.message-invalid", message=kind, reason=f"{theirs}: is missing")
+    return word, heard
+
+
+def transfer_of(row: Row) -> Transfer:
+    """A row of the table as a value."""
+    return Transfer(
+        pid=row["pid"],
+        role=row["role"],
+        partner=row["partner"],
+        partner_pid=row["partner_pid"] or "",
+        partner_address=row["partner_address"],
+        state=row["state"],
+        agreement_id=row["agreement_id"],
+        format=row["format"],
+        dataset_id=row["dataset_id"],
+        data_address=orjson.loads(row["data_address"]),
+        token_hash=row["token_hash"],
+        token_expires=row["token_expires"],
+        waiting=row["waiting"],
+        reason=row["reason"],
+        created_at=row["created_at"],
+        changed_at=row["changed_at"],
+    )
