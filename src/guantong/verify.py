@@ -21,6 +21,7 @@ from guantong.base.errors import ConfigProblem, GuantongError, Refused, Skippabl
 from guantong.base.keys import verify_ed25519
 from guantong.base.merkle import leaf_hash, verify_inclusion
 from guantong.base.note import ED25519, Policy, VerifierKey, open_note, parse_checkpoint, parse_policy, parse_proof
+from guantong.exchange import rules as exchange
 from guantong.prove import rules
 from guantong.prove.model import origin_of
 from guantong.settle import rules as settle
@@ -370,14 +371,16 @@ class _Package:
         return True, ", ".join(sorted(self.parties))
 
     def receipts(self) -> tuple[bool | None, str]:
-        logged = {leaf["body"]["recordHash"] for leaf in self._leaves_of("exchange.usage-recorded")}
+        logged = {
+            leaf["body"]["recordHash"]: leaf["body"]["signature"] for leaf in self._leaves_of("exchange.usage-recorded")
+        }
         unknown: set[str] = set()
         for path in sorted(path for path in self.files if path.startswith("receipts/")):
             paper = self._paper(path, {"record", "signature", "countersignature", "state"})
             record = paper["record"]
             if record["agreementId"] != self.manifest.agreement_id:
                 raise _Failed(f"{path} is about another agreement")
-            if digest(record) not in logged:
+            if logged.get(digest(record)) != paper["signature"]:
                 raise _Failed(f"{path} is not in the log")
             if str(record["recordId"]) in self.states:
                 raise _Failed(f"{path} is there twice")
@@ -387,8 +390,8 @@ class _Package:
             self.report.receipts[state] = self.report.receipts.get(state, 0) + 1
         # a record that the log holds about this agreement must not be left out of the package
         there = {digest(item["record"]) for item in self.records}
-        if logged - there:
-            raise _Failed(f"{len(logged - there)} usage records of the log have no receipt in the package")
+        if logged.keys() - there:
+            raise _Failed(f"{len(logged.keys() - there)} usage records of the log have no receipt in the package")
         self.report.signers = sorted(self.signers)
         if unknown:
             return None, f"no key known for {', '.join(sorted(unknown))}"
@@ -400,20 +403,35 @@ class _Package:
         provider, consumer = _party(record["provider"]), _party(record["consumer"])
         if {provider, consumer} != self.parties:
             raise _Failed(f"{path} names other parties than the agreement")
+        problems = exchange.record_problems(record)
+        if problems:
+            raise _Failed(f"{path}: {problems[0]}")
         answer = paper["countersignature"]
-        by = provider if answer or paper["state"] != "one-sided" else self.manifest.maker
-        self._signature(path, by, canonical_bytes(record), paper["signature"], unknown)
         if not answer:
-            return "one-sided" if paper["state"] == "one-sided" else "offered"
-        if set(answer) != {"statement", "signature"}:
-            raise _Failed(f"{path} has a countersignature of another form")
+            one_sided = paper["state"] == "one-sided"
+            self._signature(
+                path,
+                self.manifest.maker if one_sided else provider,
+                canonical_bytes(record),
+                paper["signature"],
+                unknown,
+            )
+            return "one-sided" if one_sided else "offered"
         statement = answer["statement"]
-        if statement["record"] != digest(record) or statement["providerSig"] != rules.digest_of(
-            unb64(paper["signature"])
+        if statement["record"] != digest(record) or statement["providerSig"] != exchange.signature_digest(
+            paper["signature"]
         ):
             raise _Failed(f"the countersignature in {path} belongs to another record")
+        self._signature(path, provider, canonical_bytes(record), paper["signature"], unknown)
         self._signature(path, consumer, canonical_bytes(statement), answer["signature"], unknown)
-        return "acknowledged" if statement["verdict"] == "accept" else "disputed"
+        found = [
+            exchange.verify_receipt(record, paper["signature"], answer, a, b)
+            for a in self._keys_of(provider)
+            for b in self._keys_of(consumer)
+        ]
+        if found and all(found):
+            raise _Failed(f"{path}: {found[0][0]}")
+        return exchange.receipt_state(answer)
 
     def _signature(self, path: str, did: str, data: bytes, signature: str, unknown: set[str]) -> None:
         value = unb64(signature)
@@ -450,6 +468,8 @@ class _Package:
             )
             if canonical_bytes(again) != canonical_bytes(document):
                 raise _Failed(f"{path} does not follow from price plan and receipts")
+            if digest(document) not in {leaf["body"].get("invoice") for leaf in self.leaves.values()}:
+                raise _Failed(f"{path} is not in the log")
             by: set[str] = set()
             for signature in paper["signatures"]:
                 if signature["by"] not in self.parties or signature["by"] in by:

@@ -17,7 +17,7 @@ from sqlalchemy import and_, func, select
 
 from guantong.base.clock import NS, Clock
 from guantong.base.entry import Entry
-from guantong.base.errors import Corrupt, GuantongError, Refused, Retryable, Skippable
+from guantong.base.errors import ConfigProblem, Corrupt, GuantongError, Refused, Retryable, Skippable
 from guantong.base.merkle import EMPTY_ROOT, Frontier, Tile, consistency_proof, inclusion_proof, leaf_hash
 from guantong.base.note import (
     Checkpoint,
@@ -517,11 +517,7 @@ class Prove:
         extra: further files by relative path, such as ``invoices/1.json``. Waits up to ``package_wait_s`` for a cosignature over the
         newest entry about the agreement. Raises Skippable ``prove.no-such-agreement``.
         """
-        await self.catch_up(participant)
-        numbers = await self.numbers_about(participant, agreement_id)
-        documents = dict(await self.source.documents(participant, agreement_id)) if self.source else {}
-        if not numbers:
-            raise Skippable("prove.no-such-agreement", agreement=agreement_id)
+        documents, numbers = await self._papers(participant, agreement_id)
         head = await self._head_for_package(participant, numbers[-1] + 1)
         keys = self._keys(participant)
         log_key, _ = self.keys_of(participant)
@@ -535,19 +531,24 @@ class Prove:
             leaf = await self.leaf(participant, number)
             assert leaf is not None
             entries.append((number, leaf, (await self.inclusion(participant, number, head)).to_bytes()))
-        files = package.files(
-            participant=participant,
-            agreement_id=agreement_id,
-            documents=documents,
-            extra=extra or {},
-            entries=entries,
-            log_key=log_key,
-            witnesses=witnesses,
-        )
-        manifest = rules.manifest(
-            files, maker=participant, agreement_id=agreement_id, made_at=self._clock.now(), key=keys.log
-        )
-        data = rules.write_zip({rules.MANIFEST: manifest, **files})
+        path = out if out.suffix else out.with_name(out.name + ".guantong.zip")
+        try:
+            files = package.files(
+                participant=participant,
+                agreement_id=agreement_id,
+                documents=documents,
+                extra=extra or {},
+                entries=entries,
+                log_key=log_key,
+                witnesses=witnesses,
+                name=path.name,
+            )
+            manifest = rules.manifest(
+                files, maker=participant, agreement_id=agreement_id, made_at=self._clock.now(), key=keys.log
+            )
+            data = rules.write_zip({rules.MANIFEST: manifest, **files})
+        except ValueError as error:
+            raise ConfigProblem("prove.package-conflict", reason=str(error)) from error
         if len(data) > self.settings.max_package_bytes:
             raise Refused("prove.package-too-large", size=len(data), limit=self.settings.max_package_bytes)
         async with self._records.step(participant) as step:
@@ -557,7 +558,6 @@ class Prove:
                     {"agreementId": agreement_id, "manifest": rules.digest_of(manifest), "files": len(files) + 1},
                 )
             )
-        path = out if out.suffix else out.with_name(out.name + ".guantong.zip")
         await asyncio.to_thread(package.write, path, data)
         return PackageMade(
             path,
@@ -567,6 +567,22 @@ class Prove:
             len(files) + 1,
             min((at for _, at in head.cosigners), default=None),
         )
+
+    async def _papers(self, participant: str, agreement_id: str) -> tuple[Mapping[str, bytes], list[int]]:
+        """The papers and the leaves that go with them: a receipt answered meanwhile would be in one and not in the other."""
+        documents: Mapping[str, bytes] | None = None
+        for _ in range(10):
+            before = documents
+            documents = await self.source.documents(participant, agreement_id) if self.source else {}
+            if documents == before:
+                break
+            await self.catch_up(participant)
+            numbers = await self.numbers_about(participant, agreement_id)
+        else:
+            raise Retryable("prove.package-moving", agreement=agreement_id)
+        if not numbers or not documents:
+            raise Skippable("prove.no-such-agreement", agreement=agreement_id)
+        return documents, numbers
 
     async def _head_for_package(self, participant: str, size: int) -> CheckpointView:
         one = self._log(participant)

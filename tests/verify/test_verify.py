@@ -1,0 +1,473 @@
+"""The verifier: a good package passes, and nothing else does."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+import zipfile
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from guantong import verify
+from guantong.base.canonical import canonical_bytes, digest
+from guantong.exchange import policy
+from guantong.prove import package, rules
+from guantong.verify import verify_package
+
+NOW = 1_795_600_000 * 10**9  # later in November 2026
+
+
+def failed(report) -> list[str]:
+    return [check.name for check in report.checks if check.ok is False]
+
+
+def test_a_good_package_passes_and_says_what_it_proves(world, package_bytes) -> None:
+    report = verify_package(package_bytes, world.trust(), now_ns=NOW)
+
+    assert (report.verdict, report.exit_code, failed(report)) == ("ok", 0, [])
+    assert [check.ok for check in report.checks] == [True] * 10
+    assert report.receipts == {"acknowledged": 3}
+    assert report.invoices == [{"number": "GT-2026-000001", "currency": "CNY", "total": "10.50", "signed": "2"}]
+    assert report.signers == [world.consumer, world.provider]
+    assert report.known_at == "2026-11-24T08:00:05Z"
+    assert report.entries == 8
+    text = report.text("en")
+    assert "Proven:" in text
+    assert "that the sensor told the truth" in text
+    assert "不能证明：" in report.text("zh")
+
+
+def test_without_keys_it_is_consistent_but_the_signer_is_unknown(package_bytes) -> None:
+    report = verify_package(package_bytes, now_ns=NOW)
+
+    assert (report.verdict, report.exit_code, failed(report)) == ("signer-unknown", 6, [])
+    assert report.proven() == []
+
+
+def test_known_at_is_when_the_quorum_was_complete(world, package_bytes) -> None:
+    both = rules.parse_trust(world.trust_text("all"))
+    assert verify_package(package_bytes, both, now_ns=NOW).known_at == "2026-11-24T09:00:00Z"
+
+
+def test_two_of_two_witnesses_are_not_met_by_one(world) -> None:
+    files = world.files(cosigners=((world.consumer, "2026-11-24T08:00:05Z"),))
+    both = rules.parse_trust(world.trust_text("all"))
+
+    assert failed(verify_package(world.pack(files), both, now_ns=NOW)) == ["witnesses"]
+    assert verify_package(world.pack(files), world.trust(), now_ns=NOW).verdict == "ok"
+
+
+def test_a_cosignature_from_the_future_is_refused(world) -> None:
+    files = world.files(cosigners=((world.consumer, "2031-01-01T00:00:00Z"),))
+
+    assert failed(verify_package(world.pack(files), world.trust(), now_ns=NOW)) == ["witnesses"]
+
+
+# ---- one byte changed
+
+
+def positions(data: bytes) -> list[int]:
+    """Every byte of the container, of every file up to 4 kB, and 200 seeded positions of each larger file."""
+    chance = random.Random(20261124)
+    found = set(range(len(data)))
+    with zipfile.ZipFile(BytesIO(data)) as archive:
+        for info in archive.infolist():
+            start = info.header_offset + 30 + len(info.filename)
+            if info.file_size > 4096:
+                found -= set(range(start, start + info.file_size))
+                found |= {start + at for at in chance.sample(range(info.file_size), 200)}
+    return sorted(found)
+
+
+def test_no_byte_of_a_package_can_be_changed(world, package_bytes) -> None:
+    trust = world.trust()
+    chance = random.Random(7)
+    places = positions(package_bytes)
+    survivors = []
+    for at in places:
+        changed = bytearray(package_bytes)
+        changed[at] ^= chance.randrange(1, 256)
+        if verify_package(bytes(changed), trust, now_ns=NOW).verdict != "not-ok":
+            survivors.append(at)
+
+    assert survivors == []
+    assert len(places) > 10_000
+
+
+def test_no_byte_can_be_changed_without_keys_either(package_bytes) -> None:
+    chance = random.Random(8)
+    for at in chance.sample(positions(package_bytes), 2000):
+        changed = bytearray(package_bytes)
+        changed[at] ^= 1 << chance.randrange(8)
+        assert verify_package(bytes(changed), now_ns=NOW).verdict == "not-ok", at
+
+
+@pytest.mark.parametrize("tail", [b"\x00", b"PK\x05\x06" + bytes(18), b"\n"])
+def test_nothing_can_be_added_before_after_or_between(world, package_bytes, tail: bytes) -> None:
+    middle = package_bytes.index(b"PK\x01\x02")
+    for data in (package_bytes + tail, tail + package_bytes, package_bytes[:middle] + tail + package_bytes[middle:]):
+        assert verify_package(data, world.trust(), now_ns=NOW).verdict == "not-ok"
+
+
+@pytest.mark.parametrize("data", [b"", b"PK\x03\x04", b"PK\x05\x06" + bytes(18), b"\x00" * 100, b"{}"])
+def test_what_is_no_package_is_not_ok(data: bytes) -> None:
+    assert verify_package(data).verdict == "not-ok"
+
+
+def test_another_zip_of_the_same_files_is_not_ok(world, package_bytes) -> None:
+    files = rules.read_zip(package_bytes)
+    for compression, comment, folder in (
+        (zipfile.ZIP_DEFLATED, b"", ""),
+        (zipfile.ZIP_STORED, b"hi", ""),
+        (zipfile.ZIP_STORED, b"", "x/"),
+    ):
+        held = BytesIO()
+        with zipfile.ZipFile(held, "w", compression) as archive:
+            archive.comment = comment
+            for path, data in sorted(files.items()):
+                archive.writestr(zipfile.ZipInfo(path, (1980, 1, 1, 0, 0, 0)), data, compression)
+            if folder:
+                archive.writestr(folder, b"")
+        assert verify_package(held.getvalue(), world.trust(), now_ns=NOW).verdict == "not-ok"
+
+
+def test_other_zip_tools_read_what_we_write(package_bytes) -> None:
+    with zipfile.ZipFile(BytesIO(package_bytes)) as archive:
+        assert archive.testzip() is None
+        assert {name: archive.read(name) for name in archive.namelist()} == rules.read_zip(package_bytes)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["../x", "/x", "x/../y", "a//b", "a/", "", ".x", "a/.b", "a\\b", "C:x", "con", "a/NUL.txt", "x.", "ä", "a b", "a\n", "com1"],
+)  # fmt: skip
+def test_paths_that_lead_outside_or_that_windows_refuses_are_not_written(path: str) -> None:
+    with pytest.raises(ValueError):
+        rules.write_zip({path: b""})
+
+
+def test_paths_that_differ_only_in_case_are_not_written() -> None:
+    with pytest.raises(ValueError):
+        rules.write_zip({"a": b"", "A": b""})
+
+
+# ---- forgeries that sign again
+
+
+def test_a_package_signed_again_by_a_stranger_is_not_ok(world, package_bytes, make_world) -> None:
+    stranger = make_world(salt="stranger")
+    assert verify_package(stranger.pack(), stranger.trust(), now_ns=NOW).verdict == "ok"
+    assert failed(verify_package(stranger.pack(), world.trust(), now_ns=NOW))[0] == "maker"
+    assert verify_package(stranger.pack(), world.trust(), now_ns=NOW).exit_code == 1
+    # the stranger keeps every file and signs only the manifest anew, under its own name or the maker's
+    files = {path: data for path, data in rules.read_zip(package_bytes).items() if path != rules.MANIFEST}
+    for maker in ("", "did:web:auditor.example"):
+        forged = world.pack(files, maker=maker, signer=stranger.keys[world.provider])
+        assert verify_package(forged, world.trust(), now_ns=NOW).verdict == "not-ok"
+        assert verify_package(forged, now_ns=NOW).verdict == "not-ok"
+
+
+def without(files: dict[str, bytes], path: str) -> dict[str, bytes]:
+    return {name: data for name, data in files.items() if name != path}
+
+
+def test_the_maker_itself_cannot_leave_anything_out(world) -> None:
+    files = world.files()
+    for path, check in (
+        ("agreement.json", "agreement"),
+        ("receipts/000002.json", "receipts"),
+        ("log/000000000302.json", "entries"),
+        ("log/000000000302.tlog-proof", "entries"),
+        ("policy.txt", "checkpoint"),
+    ):
+        assert failed(verify_package(world.pack(without(files, path)), world.trust(), now_ns=NOW)) == [check], path
+    # an entry with its proof can be left out, but not its meaning: the receipt is then not in the log
+    fewer = without(without(files, "log/000000000301.json"), "log/000000000301.tlog-proof")
+    assert failed(verify_package(world.pack(fewer), world.trust(), now_ns=NOW)) == ["receipts"]
+
+
+def test_the_maker_itself_cannot_change_an_entry_or_swap_two(world) -> None:
+    files = world.files()
+    a, b = "log/000000000301.json", "log/000000000303.json"
+    changed = {**files, a: files[a].replace(b'"rows":1000', b'"rows":9000')}
+    assert changed[a] != files[a]
+    assert failed(verify_package(world.pack(changed), world.trust(), now_ns=NOW)) == ["entries"]
+    swapped = {**files, a: files[b], b: files[a]}
+    assert failed(verify_package(world.pack(swapped), world.trust(), now_ns=NOW)) == ["entries"]
+    renamed = without({**files, "log/000000000302.tlog-proof": files["log/000000000301.tlog-proof"]}, "")
+    assert failed(verify_package(world.pack(renamed), world.trust(), now_ns=NOW)) == ["entries"]
+
+
+def test_the_extra_line_of_a_proof_changes_nothing(world) -> None:
+    from dataclasses import replace
+
+    from guantong.base.note import parse_proof
+
+    files = world.files()
+    path = "log/000000000301.tlog-proof"
+    files[path] = replace(parse_proof(files[path]), extra=b"whatever").to_bytes()
+
+    assert verify_package(world.pack(files), world.trust(), now_ns=NOW).verdict == "ok"
+
+
+def change(files: dict[str, bytes], path: str, alter) -> dict[str, bytes]:
+    paper = json.loads(files[path])
+    alter(paper)
+    return {**files, path: canonical_bytes(paper)}
+
+
+@pytest.mark.parametrize(
+    ("path", "alter", "check"),
+    [
+        ("receipts/000001.json", lambda p: p["record"].update(rows=999), "receipts"),
+        ("receipts/000001.json", lambda p: p.update(state="disputed", more=1), "receipts"),
+        ("receipts/000001.json", lambda p: p["countersignature"]["statement"].update(verdict="dispute"), "receipts"),
+        ("receipts/000001.json", lambda p: p.update(signature=p["countersignature"]["signature"]), "receipts"),
+        ("agreement.json", lambda p: p["agreement"].update(target="urn:uuid:other"), "agreement"),
+        ("agreement.json", lambda p: p["price"]["charges"][0].update(price="0.0001"), "agreement"),
+        ("agreement.json", lambda p: p.update(terms="Do what you like."), "agreement"),
+        ("invoices/000001.json", lambda p: p["document"].update(total="9.99"), "invoices"),
+        ("invoices/000001.json", lambda p: p["document"].update(number="GT-2026-000002"), "invoices"),
+        ("invoices/000001.json", lambda p: p["document"]["receipts"].pop(), "invoices"),
+        ("invoices/000001.json", lambda p: p.update(signatures=[]), "invoices"),
+        ("invoices/000001.json", lambda p: p.update(signatures=[p["signatures"][0]] * 2), "invoices"),
+        ("invoices/000001.json", lambda p: p["signatures"][0].update(by="did:web:auditor.example"), "invoices"),
+        ("invoices/000001.json", lambda p: p["signatures"][0].update(value=p["signatures"][1]["value"]), "invoices"),
+    ],
+    ids=[
+        "rows", "state", "verdict", "signature", "target", "price", "terms", "total", "number", "row-of-invoice", "unsigned",
+        "signed-twice-by-one", "signed-by-no-party", "signature-of-the-other",
+    ],
+)  # fmt: skip
+def test_papers_that_the_maker_altered_and_signed_again_are_found(world, path: str, alter, check: str) -> None:
+    data = world.pack(change(world.files(), path, alter))
+
+    assert failed(verify_package(data, world.trust(), now_ns=NOW)) == [check]
+
+
+def test_a_countersignature_moved_to_another_record_is_found(world) -> None:
+    world.receipts[1]["countersignature"] = world.receipts[0]["countersignature"]
+
+    assert failed(verify_package(world.pack(), world.trust(), now_ns=NOW)) == ["receipts"]
+
+
+def test_a_countersignature_over_another_signature_of_the_provider_is_found(world) -> None:
+    from guantong.base.canonical import b64
+    from guantong.exchange.rules import statement_of
+
+    item = world.receipts[0]
+    record = item["record"]
+    statement = statement_of(
+        record,
+        b64(bytes(64)),
+        {n: record[n] for n in ("rows", "bytes", "contentRoot")},
+        consumer=world.consumer,
+        at="2026-11-24T07:31:00Z",
+    )
+    item["countersignature"] = {
+        "statement": statement,
+        "signature": b64(world.keys[world.consumer].sign(canonical_bytes(statement))),
+    }
+
+    assert failed(verify_package(world.pack(), world.trust(), now_ns=NOW)) == ["receipts"]
+
+
+def test_a_consumer_that_accepted_what_it_did_not_count_is_found(world) -> None:
+    from guantong.base.canonical import b64
+
+    item = world.receipts[0]
+    item["countersignature"]["statement"]["counted"]["rows"] -= 1
+    item["countersignature"]["signature"] = b64(
+        world.keys[world.consumer].sign(canonical_bytes(item["countersignature"]["statement"]))
+    )
+
+    assert failed(verify_package(world.pack(), world.trust(), now_ns=NOW)) == ["receipts"]
+
+
+def test_one_sided_offered_and_disputed_receipts_are_counted_as_what_they_are(world) -> None:
+    world.receipts[0].update(countersignature={}, state="one-sided")
+    world.receipts[1].update(countersignature={}, state="offered")
+    world.receipts[2] = world.receipt(3, 40, "dispute")
+    files = world.files()
+    files = without(files, "invoices/000001.json")
+    report = verify_package(world.pack(files), world.trust(), now_ns=NOW)
+
+    assert report.verdict == "ok"
+    assert report.receipts == {"one-sided": 1, "offered": 1, "disputed": 1}
+    assert not any("both sides" in en for en, _ in report.proven())
+
+
+def test_an_invoice_over_receipts_that_nobody_countersigned_is_found(world) -> None:
+    world.receipts[1].update(countersignature={}, state="offered")
+
+    assert failed(verify_package(world.pack(), world.trust(), now_ns=NOW)) == ["invoices"]
+
+
+def test_a_party_that_the_trust_file_does_not_know_is_not_ok(world, package_bytes) -> None:
+    text = "\n".join(line for line in world.trust_text().splitlines() if not line.startswith(f"did {world.consumer} "))
+
+    assert failed(verify_package(package_bytes, rules.parse_trust(text), now_ns=NOW)) == ["receipts"]
+
+
+def test_another_log_or_witness_key_in_the_trust_file_is_not_ok(world, package_bytes, make_world) -> None:
+    other = make_world(salt="other").trust_text().splitlines()
+    mine = world.trust_text().splitlines()
+
+    def mixed(word: str) -> rules.Trust:
+        lines = [b if a.startswith(word) else a for a, b in zip(mine, other, strict=True)]
+        return rules.parse_trust("\n".join(lines))
+
+    assert failed(verify_package(package_bytes, mixed("log "), now_ns=NOW)) == ["checkpoint"]
+    assert failed(verify_package(package_bytes, mixed("witness "), now_ns=NOW)) == ["witnesses"]
+    assert failed(verify_package(package_bytes, mixed("did "), now_ns=NOW))[0] == "maker"
+
+
+def test_a_cosignature_of_a_known_witness_that_does_not_match_is_not_ok(world) -> None:
+    files = world.files()
+    for path in files:
+        if path.endswith(".tlog-proof"):
+            head, _, last = files[path].rstrip(b"\n").rpartition(b"\n")
+            name, _, encoded = last.rpartition(b" ")
+            import base64
+
+            raw = bytearray(base64.b64decode(encoded))
+            raw[-1] ^= 1
+            files[path] = head + b"\n" + name + b" " + base64.b64encode(bytes(raw)) + b"\n"
+
+    assert failed(verify_package(world.pack(files), world.trust(), now_ns=NOW)) == ["checkpoint"]
+
+
+def test_a_manifest_with_other_members_or_in_another_form_is_not_ok(world, package_bytes) -> None:
+    files = rules.read_zip(package_bytes)
+    document = json.loads(files[rules.MANIFEST])
+    for data in (
+        json.dumps(document).encode(),
+        canonical_bytes({**document, "note": "x"}),
+        files[rules.MANIFEST].replace(b'"v":1', b'"v":true'),
+        files[rules.MANIFEST][:-1] + b',"v":1}',
+    ):
+        assert failed(verify_package(rules.write_zip({**files, rules.MANIFEST: data}), world.trust())) == ["manifest"]
+
+
+def test_the_terms_that_bind_price_and_contract_are_spelt_as_the_exchange_writes_them() -> None:
+    assert (rules.PRICE_TERM, rules.CONTRACT_TERM) == (policy.PRICE_TERM, policy.CONTRACT_TERM)
+    bound = policy.with_contract({"permission": [{"action": "use"}]}, terms="t", price={"a": "b"})
+    assert rules.bound(bound, rules.PRICE_TERM) == {digest({"a": "b"})}
+    assert rules.bound(bound, rules.CONTRACT_TERM) == {digest("t")}
+
+
+# ---- the command
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", "guantong.verify", *map(str, arguments)], capture_output=True, check=False
+    )
+
+
+@pytest.fixture
+def laid_out(tmp_path: Path, world, package_bytes) -> tuple[Path, Path]:
+    trust, data = tmp_path / "trust.txt", tmp_path / "p.guantong.zip"
+    trust.write_text(world.trust_text(), encoding="utf-8")
+    data.write_bytes(package_bytes)
+    return trust, data
+
+
+def test_exit_codes_tell_the_four_outcomes_apart(laid_out, tmp_path: Path, capsys) -> None:
+    trust, data = laid_out
+    bad = tmp_path / "bad.zip"
+    bad.write_bytes(data.read_bytes()[:-1])
+
+    assert verify.main(["--trust", str(trust), str(data)]) == 0
+    assert verify.main([str(data)]) == 6
+    assert verify.main(["--trust", str(trust), str(bad)]) == 1
+    assert verify.main(["--trust", str(trust), str(tmp_path / "missing.zip")]) == 4
+    assert verify.main(["--trust", str(data), str(data)]) == 4
+    assert "prove.trust-unreadable" in capsys.readouterr().err
+
+
+def test_json_says_everything_in_both_languages(laid_out, capsys) -> None:
+    trust, data = laid_out
+    assert verify.main(["--trust", str(trust), "--json", str(data)]) == 0
+    document = json.loads(capsys.readouterr().out)
+
+    assert document["verdict"] == "ok"
+    assert len(document["notProven"]) == 3
+    assert all(any("一" <= char <= "鿿" for char in item["zh"]) for item in document["proven"] + document["checks"])
+
+
+def test_chinese_is_printed_on_a_console_that_knows_only_ascii(laid_out) -> None:
+    trust, data = laid_out
+    done = subprocess.run(
+        [sys.executable, "-m", "guantong.verify", "--lang", "zh", "--trust", str(trust), str(data)],
+        capture_output=True, check=False, env={"PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+
+
+# ---- verify.pyz
+
+
+def test_the_verifier_in_the_package_runs_with_nothing_but_cryptography(laid_out, tmp_path: Path) -> None:
+    trust, data = laid_out
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    import cryptography
+
+    site = Path(cryptography.__file__).parent.parent
+    for name in ("cryptography", "cffi", "_cffi_backend*.so", "_cffi_backend*.pyd"):
+        for found in site.glob(name):
+            (alone / found.name).symlink_to(found)
+    pyz = tmp_path / "verify.pyz"
+    pyz.write_bytes(rules.read_zip(data.read_bytes())["verify.pyz"])
+    code = (
+        "import sys, runpy; sys.path[:] = [p for p in sys.path if 'site-packages' not in p] + [sys.argv.pop(1)];"
+        "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+
+    def start(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            [sys.executable, "-I", "-S", "-c", code, str(alone), str(pyz), *arguments],
+            capture_output=True, check=False, cwd=tmp_path,
+        )  # fmt: skip
+
+    good = start("--trust", str(trust), "--json", str(data))
+    assert (good.returncode, good.stderr) == (0, b"")
+    assert json.loads(good.stdout)["verdict"] == "ok"
+    assert start(str(data)).returncode == 6
+
+
+def test_the_verifier_in_the_package_is_the_same_bytes_each_time() -> None:
+    first = package.verifier()
+    package.verifier.cache_clear()
+
+    assert package.verifier() == first
+    names = set(rules.read_zip(first))
+    assert {"__main__.py", "guantong/verify.py", "rfc8785/__init__.py", "guantong/settle/rules.py"} <= names
+    assert all(name.startswith(("guantong/", "rfc8785/", "__main__")) for name in names)
+
+
+def test_nothing_that_the_verifier_imports_loads_a_heavy_library() -> None:
+    code = (
+        "import sys, guantong.verify; heavy = {'pyarrow', 'polars', 'duckdb', 'sqlalchemy', 'aiohttp', 'starlette', 'orjson', 'numpy', "
+        "'deltalake', 'lxml', 'jinja2', 'click'}; found = sorted(heavy & set(sys.modules)); print(found); sys.exit(bool(found))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_verifier_imports_only_base_and_models_and_rules() -> None:
+    modules = {name for name in rules.read_zip(package.verifier()) if name.startswith("guantong/")}
+    allowed = {
+        name
+        for name in modules
+        if name.startswith("guantong/base/") or name.endswith(("/__init__.py", "/model.py", "/rules.py"))
+    }
+
+    assert modules - allowed == {"guantong/verify.py"}
