@@ -476,8 +476,8 @@ def _crc(note: bytes, blob: Any) -> int:
 def _entries(connection: sqlite3.Connection, participant: str, after: int, limit_rows: int) -> list[Logged]:
     import pyarrow as pa
 
-    row = connection.execute("SELECT intended FROM marks WHERE participant = ?", (participant,)).fetchone()
-    border = row[0] if row is not None and after < row[0] else 2**63 - 1
+    row = connection.execute("SELECT intended, stored FROM marks WHERE participant = ?", (participant,)).fetchone()
+    border = row[0] if row is not None and row[0] > row[1] and after < row[0] else 2**63 - 1
     found: list[Logged] = []
     total = 0
     cursor = connection.execute(
