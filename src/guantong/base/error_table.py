@@ -238,6 +238,10 @@ ERRORS: dict[str, ErrorRow] = {
         "The table {table} can't be committed: {reason}.", "Free disk space or check the object store; the rows are safe in the log and are committed later.",
         "数据表 {table} 无法提交：{reason}。", "请腾出磁盘空间或检查对象存储；数据已在日志中，稍后会再次提交。"),
     # fuse
+    "fuse.mapping-invalid": ErrorRow(
+        "skip", 400, 4,
+        "The mapping {name} can't be used: {reason}.", "Correct the mapping document and set it again.",
+        "映射 {name} 无法使用：{reason}。", "请更正映射文件后重新设定。"),
     # describe
     "describe.bad-cursor": ErrorRow(
         "skip", 400, 4,

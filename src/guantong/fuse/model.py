@@ -292,8 +292,8 @@ class FuseSettings:
     """Rows read from the log at once."""
     recent_rows: int = 300_000
     """Rows of the newest readings held in memory to recognise duplicates; what is older is looked up in the tables."""
-    lookup_rows: int = 1_000_000
-    """Most rows asked from the tables for one chunk. A chunk that would need more is refused with an error, not guessed."""
+    lookup_rows: int = 200_000
+    """Most rows asked from the tables at once; where an answer would be larger, it is asked for in halves."""
     clock_threshold_s: float = 2.0
     """A smaller clock offset is not corrected."""
     clock_jitter_factor: float = 5.0
@@ -322,6 +322,8 @@ class FuseSettings:
     """How many times longer than any other standstill of the signal."""
     window_rows: int = 4_096
     """Newest rows per signal that the unit and standstill rules look at."""
+    lineage_s: float = 60.0
+    """Of live batches, a lineage edge to a signal is recorded at most this often (each row names its own batch all the same)."""
     gap_s: float = 30.0
     """Findings of one kind and place closer than this are one."""
 

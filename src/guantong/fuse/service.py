@@ -1,13 +1,31 @@
-"""Fuse: reads the log as it grows, and hands clean rows back to keep."""
+"""Fuse: reads the log as it grows, and hands clean rows back to keep.
+
+For each chunk of the log, in this order: catalogue, mappings, clocks, identity, stretches; then one unit of work puts catalogue, tallies,
+findings, corrections, gaps and lineage on record; then the rows go to keep. A crash between the two, or before keep's commit, costs
+nothing: fusion begins again after the position that keep has committed, and forgets its own tallies above it first.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import orjson
+from sqlalchemy import and_, delete, func, select
+
+from guantong.base.canonical import canonical_bytes, digest
 from guantong.base.clock import Clock
+from guantong.base.entry import Entry
+from guantong.base.errors import GuantongError
 from guantong.base.finding import Finding
-from guantong.fuse.model import Correction, Counts, FuseSettings, Gap, Mapping, Part, Signal
+from guantong.fuse.aimc import mapping_from_element, mapping_to_element
+from guantong.fuse.model import MAPPING_SET, Correction, Counts, FuseSettings, Gap, Mapping, Part, Signal
+from guantong.fuse.parts import part_from_json
+from guantong.fuse.stream import Stream
+from guantong.fuse.tables import CORRECTIONS, FINDINGS, GAPS, MAPPINGS, PARTS, SIGNALS, TALLIES
 from guantong.records import Records
 
 if TYPE_CHECKING:
@@ -15,53 +33,210 @@ if TYPE_CHECKING:
 
 __all__ = ["Fuse"]
 
+_LOG = logging.getLogger("guantong.fuse")
+_COUNTS = ("received", "kept", "duplicates", "quarantined", "gaps", "corrected")
+
 
 class Fuse:
     """Fusion of every participant of the node."""
 
     def __init__(self, records: Records, keep: Keep, clock: Clock, settings: FuseSettings | None = None) -> None:
-        raise NotImplementedError
+        self.records = records
+        self.keep = keep
+        self.clock = clock
+        self.settings = settings or FuseSettings()
+        self.error: GuantongError | None = None
+        """Why fusion last stood still; None while it runs."""
+        self._streams: dict[str, Stream] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._participants: set[str] = set()
+        self._woken = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._stopping = False
+        keep.on_append(self._woken.set)
 
-    async def start(self) -> None:
-        """Catch up with the log and follow it."""
-        raise NotImplementedError
+    async def start(self, participants: Sequence[str] = ()) -> None:
+        """Follow the log: of these participants and of all that this node has fused before."""
+        self._stopping = False
+        known = await self.records.rows(select(TALLIES.c.participant).distinct())
+        self._participants |= {*participants, *(row["participant"] for row in known)}
+        self._woken.set()
+        if self._task is None:
+            self._task = asyncio.create_task(self._follow(), name="fuse")
+
+    async def follow(self, participant: str) -> None:
+        """Follow the log of one more participant."""
+        self._participants.add(participant)
+        self._woken.set()
 
     async def stop(self) -> None:
         """Finish the chunk at hand and stop."""
-        raise NotImplementedError
+        self._stopping = True
+        self._woken.set()
+        if self._task is not None:
+            await self._task
+            self._task = None
 
     async def drain(self, participant: str) -> None:
-        """Fuse everything logged so far; findings that wait for more rows are decided now."""
-        raise NotImplementedError
+        """Fuse everything logged so far; what waited for more rows is decided now."""
+        self._participants.add(participant)
+        while await self._advance(participant):
+            pass
+        async with self._lock(participant):
+            stream = await self._stream(participant)
+            await stream.settle(final=True)
 
     async def signals(self, participant: str) -> list[Signal]:
         """The catalogue, by id."""
-        raise NotImplementedError
+        rows = await self.records.rows(
+            select(SIGNALS).where(SIGNALS.c.participant == participant).order_by(SIGNALS.c.id)
+        )
+        return [Signal(**{name: row[name] for name in Signal.__dataclass_fields__}) for row in rows]
 
     async def set_mapping(self, participant: str, mapping: Mapping) -> None:
-        """Set a mapping (by name); it holds for readings fused from now on."""
-        raise NotImplementedError
+        """Set a mapping (by name); it holds for readings fused from now on.
+
+        Raises Skippable ``fuse.mapping-invalid``.
+        """
+        element = mapping_to_element(mapping)
+        async with self._lock(participant):
+            stream = await self._stream(participant)
+            old = await self.records.row(
+                select(MAPPINGS.c.version).where(
+                    and_(MAPPINGS.c.participant == participant, MAPPINGS.c.name == mapping.name)
+                )
+            )
+            version = int(old["version"]) + 1 if old else 1
+            async with self.records.step(participant) as step:
+                step.upsert(
+                    MAPPINGS,
+                    name=mapping.name,
+                    version=version,
+                    document=canonical_bytes(element),
+                    set_at=self.clock.now(),
+                )
+                step.record(Entry(MAPPING_SET, {"name": mapping.name, "version": version, "digest": digest(element)}))
+            stream.mappings[mapping.name] = (mapping, version)
 
     async def mappings(self, participant: str) -> list[Mapping]:
-        """The mappings in force."""
-        raise NotImplementedError
+        """The mappings in force, by name."""
+        rows = await self.records.rows(
+            select(MAPPINGS).where(MAPPINGS.c.participant == participant).order_by(MAPPINGS.c.name)
+        )
+        return [mapping_from_element(orjson.loads(row["document"])) for row in rows]
 
     async def counts(self, participant: str, *, kind: str | None = None, source: str | None = None) -> Counts:
         """The account, of everything or of one kind (``readings``, ``measurements``, ``table``) or source."""
-        raise NotImplementedError
+        where = [TALLIES.c.participant == participant]
+        if kind is not None:
+            where.append(TALLIES.c.kind == kind)
+        if source is not None:
+            where.append(TALLIES.c.source == source)
+        row = await self.records.row(
+            select(*(func.coalesce(func.sum(TALLIES.c[name]), 0).label(name) for name in _COUNTS)).where(and_(*where))
+        )
+        return Counts(**{name: int(row[name]) for name in _COUNTS}) if row else Counts()
 
     async def findings(self, participant: str, *, kinds: Sequence[str] | None = None) -> list[Finding]:
         """What was found, by start."""
-        raise NotImplementedError
+        rows = await self.records.rows(
+            select(FINDINGS).where(FINDINGS.c.participant == participant).order_by(FINDINGS.c.start, FINDINGS.c.id)
+        )
+        return [
+            Finding(
+                row["kind"],
+                row["source"],
+                row["signal"],
+                row["start"],
+                row["end"],
+                orjson.loads(row["facts"]),
+                row["id"],
+            )
+            for row in rows
+            if kinds is None or row["kind"] in kinds
+        ]
 
     async def corrections(self, participant: str) -> list[Correction]:
         """What was corrected, by start."""
-        raise NotImplementedError
+        rows = await self.records.rows(
+            select(CORRECTIONS)
+            .where(CORRECTIONS.c.participant == participant)
+            .order_by(CORRECTIONS.c.start, CORRECTIONS.c.id)
+        )
+        return [
+            Correction(
+                **{
+                    **{name: row[name] for name in Correction.__dataclass_fields__},
+                    "value": orjson.loads(row["value"]),
+                }
+            )
+            for row in rows
+        ]
 
     async def gaps(self, participant: str) -> list[Gap]:
-        """What the sources say is missing."""
-        raise NotImplementedError
+        """What the sources say is missing, by start."""
+        rows = await self.records.rows(select(GAPS).where(GAPS.c.participant == participant).order_by(GAPS.c.start))
+        return [Gap(**{name: row[name] for name in Gap.__dataclass_fields__}) for row in rows]
 
     async def parts(self, participant: str) -> list[Part]:
-        """Parts with their names."""
-        raise NotImplementedError
+        """Parts with their names, by design and number."""
+        rows = await self.records.rows(select(PARTS).where(PARTS.c.participant == participant))
+        parts = [part_from_json(orjson.loads(row["document"])) for row in rows]
+        return sorted(parts, key=lambda part: (part.design, part.serial.zfill(20), part.id))
+
+    def _lock(self, participant: str) -> asyncio.Lock:
+        return self._locks.setdefault(participant, asyncio.Lock())
+
+    async def _stream(self, participant: str) -> Stream:
+        stream = self._streams.get(participant)
+        if stream is None:
+            # what an earlier fusion of this process handed over may still wait in keep's tail
+            await self.keep.flush(participant)
+            position = await self.keep.stored(participant)
+
+            async with self.records.step(participant) as step:
+                for table in (TALLIES, GAPS):
+                    step.apply(
+                        lambda connection, table=table: connection.execute(  # type: ignore[misc]
+                            delete(table).where(and_(table.c.participant == participant, table.c.position > position))
+                        )
+                    )
+            stream = await Stream.load(self.records, self.keep, self.clock, self.settings, participant, position)
+            self._streams[participant] = stream
+        return stream
+
+    async def _advance(self, participant: str) -> bool:
+        async with self._lock(participant):
+            stream = await self._stream(participant)
+            batches = await self.keep.read(participant, stream.position, self.settings.chunk_rows)
+            if not batches:
+                return False
+            try:
+                await stream.fuse(batches)
+            except BaseException:
+                # half a chunk may be in memory: load again from what is durable
+                self._streams.pop(participant, None)
+                raise
+            return True
+
+    async def _follow(self) -> None:
+        pause = 0.0
+        while not self._stopping:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), pause or 2.0)
+            self._woken.clear()
+            try:
+                for participant in sorted(self._participants):
+                    while not self._stopping and await self._advance(participant):
+                        pass
+                    if not self._stopping:
+                        async with self._lock(participant):
+                            await (await self._stream(participant)).settle(final=False)
+                pause, self.error = 0.0, None
+            except GuantongError as error:
+                # nothing is lost: the log keeps what isn't fused
+                self.error = error
+                _LOG.warning("fusion waits: %s", error)
+                pause = min(30.0, max(1.0, pause * 2))
+                await self.clock.sleep(pause)
+                self._woken.set()
