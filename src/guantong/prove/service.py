@@ -115,6 +115,9 @@ class Prove:
         for did in one.peers:
             one.witnesses[did] = await self._witness_view(participant, did)
         self._logs[participant] = one
+        if self._task is not None:
+            for did in one.peers:
+                self._begin_round(one, did)
         self._wake.set()
 
     async def start(self) -> None:
@@ -139,21 +142,33 @@ class Prove:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _follow(self) -> None:
+        pause = self.settings.retry_min_s
         while True:
             await self._wake.wait()
             self._wake.clear()
+            again = False
             for participant in list(self._logs):
                 try:
                     await self.catch_up(participant)
                     self._failures.pop(participant, None)
                 except Corrupt as error:
+                    # no use in trying again before somebody acts; the next commit looks anew
                     if self._failures.get(participant) != error.code:
                         log.critical("%s: %s", participant, error)
                     self._failures[participant] = error.code
-                except GuantongError as error:
-                    self._failures[participant] = error.code
-                    log.warning("%s: %s", participant, error)
-                    asyncio.get_running_loop().call_later(self.settings.retry_min_s, self._wake.set)
+                except Exception as error:
+                    # edge of the task: a reader's database error must not end the log for good
+                    self._failures[participant] = (
+                        error.code if isinstance(error, GuantongError) else type(error).__name__
+                    )
+                    log.warning("%s: %s", participant, error, exc_info=not isinstance(error, GuantongError))
+                    again = True
+            if again:
+                await self._clock.sleep(pause)
+                pause = min(pause * 2, self.settings.retry_max_s)
+                self._wake.set()
+            else:
+                pause = self.settings.retry_min_s
 
     # ---- the log
 
@@ -431,11 +446,12 @@ class Prove:
             try:
                 while await self._ask_witness(one, did):
                     pass
-            except GuantongError as error:
+            except Exception as error:  # edge of the task: whatever a partner answers, it is asked again
                 view = one.witnesses[did]
-                if view.error != error.code:
-                    log.warning("witness %s: %s", did, error)
-                one.witnesses[did] = replace(view, error=error.code, attempts=view.attempts + 1)
+                code = error.code if isinstance(error, GuantongError) else type(error).__name__
+                if view.error != code:
+                    log.warning("witness %s: %s", did, error, exc_info=not isinstance(error, GuantongError))
+                one.witnesses[did] = replace(view, error=code, attempts=view.attempts + 1)
                 if not isinstance(error, Corrupt):
                     await self._clock.sleep(pause)
                     pause = min(pause * 2, self.settings.retry_max_s)
