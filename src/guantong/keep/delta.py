@@ -25,11 +25,11 @@ from urllib.request import url2pathname
 
 from guantong.base.errors import ConfigProblem, Corrupt, Retryable
 from guantong.keep.model import clean_measurement_schema, clean_schema
-from guantong.keep.tail import Piece, Tail
+from guantong.keep.tail import Piece, Tail, in_order
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from deltalake import DeltaTable
+    from deltalake import DeltaTable, WriterProperties
 
 __all__ = ["MEASUREMENTS", "READINGS", "File", "Snapshot", "Table", "folder_name"]
 
@@ -176,7 +176,7 @@ class Table:
 
     def _append(self, pieces: Sequence[Piece], position: int, ceiling: int) -> tuple[int, int] | None:
         import pyarrow as pa
-        from deltalake import CommitProperties, Transaction, WriterProperties, write_deltalake
+        from deltalake import CommitProperties, Transaction, write_deltalake
 
         failure: Exception | None = None
         for attempt in range(ATTEMPTS):
@@ -193,10 +193,10 @@ class Table:
                 handle = self._create(rows.schema)
                 write_deltalake(
                     handle,
-                    self._sorted(rows),
+                    in_order(rows) if self.name == READINGS else rows,
                     mode="append",
                     schema_mode=None if self._own else "merge",
-                    writer_properties=WriterProperties(compression="ZSTD", max_row_group_size=ROW_GROUP),
+                    writer_properties=self._written(),
                     commit_properties=CommitProperties(
                         custom_metadata={"guantong.after": str(have), "guantong.position": str(position)},
                         app_transactions=[Transaction(self._application, position)],
@@ -210,11 +210,13 @@ class Table:
                 self._handle = None
         raise Retryable("keep.table-unwritable", table=self.name, reason=_reason(failure)) from failure
 
-    def _sorted(self, rows: pa.Table) -> pa.Table:
-        if self.name == READINGS:
-            order = ("day", "signal_id", "source_time", "source_ns", "sequence")
-            return rows.sort_by([(name, "ascending") for name in order])
-        return rows
+    def _written(self) -> WriterProperties:
+        """How Parquet is written: times and numbers that grow as differences, since a dictionary of them is larger than they are."""
+        from deltalake import ColumnProperties, WriterProperties
+
+        growing = ColumnProperties(dictionary_enabled=False, encoding="DELTA_BINARY_PACKED")
+        columns = dict.fromkeys(_GROWING, growing) if self.name == READINGS else None
+        return WriterProperties(compression="ZSTD", max_row_group_size=ROW_GROUP, column_properties=columns)
 
     def _create(self, schema: pa.Schema) -> DeltaTable:
         from deltalake import DeltaTable
@@ -277,6 +279,7 @@ class Table:
             _fsync(path)
 
 
+_GROWING = ("source_time", "server_time", "receive_time", "aligned_time", "sequence")
 _OWN = {READINGS: clean_schema, MEASUREMENTS: clean_measurement_schema}
 
 

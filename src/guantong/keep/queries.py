@@ -27,7 +27,7 @@ from guantong.keep.model import (
     clean_measurement_schema,
     clean_schema,
 )
-from guantong.keep.tail import Piece, highest, newest_first
+from guantong.keep.tail import Piece, highest, in_order
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -283,7 +283,7 @@ def select(
             found.append(pa.Table.from_batches([batch]).cast(schema))
     rows = pa.concat_tables(found)
     guard.check()
-    rows = highest(rows) if revised and not revisions else newest_first(rows, by_time=True)
+    rows = highest(rows) if revised and not revisions else in_order(rows)
     return rows if limit is None else _bounded(rows, limit)
 
 

@@ -7,15 +7,16 @@ Everything here is Arrow in memory; the durable log has the same rows, so a cras
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from guantong.keep.model import clean_schema
+from guantong.keep.model import READINGS_KEY, clean_schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Latest", "Piece", "Tail", "highest", "last_of_each", "newest_first"]
+__all__ = ["Latest", "Piece", "Tail", "highest", "in_order", "last_of_each"]
 
 FOLD_ROWS = 65_536
 """So many rows wait before the last values are worked out without being asked for."""
@@ -110,49 +111,50 @@ class Latest:
         return latest
 
 
-def newest_first(rows: pa.Table, *, by_time: bool) -> pa.Table:
-    """Rows by signal, then (``by_time``: within each time; else latest time first) highest revision first, last arrival first."""
-    order = "ascending" if by_time else "descending"
-    return rows.sort_by(
-        [
-            ("signal_id", "ascending"),
-            ("source_time", order),
-            ("source_ns", order),
-            ("sequence", order),
-            ("revision", "descending"),
-            ("log_position", "descending"),
-        ]
-    )
+def in_order(rows: pa.Table) -> pa.Table:
+    """Rows by signal and source time, of one identity the highest revision first, then the last arrival."""
+    rows = rows.combine_chunks()
+    return rows.take(_order(rows, "ascending"))
 
 
 def last_of_each(rows: pa.Table) -> pa.Table:
     """The last reading of each signal, by signal id."""
-    return _first_of_runs(newest_first(rows, by_time=False), ["signal_id"])
+    rows = rows.combine_chunks()
+    order = _order(rows, "descending")
+    return rows.take(order.filter(_first_of_runs(rows, order, ["signal_id"])))
 
 
 def highest(rows: pa.Table) -> pa.Table:
     """Of readings with one identity only the highest revision; sorted by signal, source time and sequence."""
-    return _first_of_runs(newest_first(rows, by_time=True), ["signal_id", "source_time", "source_ns", "sequence"])
+    rows = rows.combine_chunks()
+    order = _order(rows, "ascending")
+    return rows.take(order.filter(_first_of_runs(rows, order, READINGS_KEY)))
 
 
-def _first_of_runs(rows: pa.Table, key: list[str]) -> pa.Table:
-    """The first row of each run of equal keys in sorted rows; nulls are equal to each other."""
+def _order(rows: pa.Table, times: str) -> pa.Array:
+    """Row numbers by signal, then time (ascending or descending), then highest revision and last arrival first."""
+    import pyarrow.compute as pc
+
+    keys = [("signal_id", "ascending"), ("source_time", times), ("source_ns", times), ("sequence", times)]
+    return pc.sort_indices(rows, [*keys, ("revision", "descending"), ("log_position", "descending")])
+
+
+def _first_of_runs(rows: pa.Table, order: pa.Array, key: Sequence[str]) -> pa.Array:
+    """Which of the ordered rows begins a run of equal keys; nulls are equal to each other."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if rows.num_rows < 2:
-        return rows
-    first = np.zeros(rows.num_rows, dtype=bool)
-    first[0] = True
+    first = np.zeros(len(order), dtype=bool)
+    first[:1] = True
     for name in key:
-        column = rows[name].combine_chunks()
+        column = rows[name].take(order)
         if pa.types.is_timestamp(column.type):
             column = column.cast(pa.int64())
         if column.null_count:
-            empty = column.is_null().to_numpy(zero_copy_only=False)
+            empty = column.is_null().to_numpy()
             first[1:] |= empty[1:] != empty[:-1]
             column = pc.fill_null(column, 0)
-        values = column.to_numpy(zero_copy_only=False)
+        values = column.to_numpy()
         first[1:] |= values[1:] != values[:-1]
-    return rows if first.all() else rows.filter(pa.array(first))
+    return pa.array(first)
