@@ -24,7 +24,10 @@ def entry(amount, *, identity="1", grade="medium", currency="CNY", corrects="", 
     )  # fmt: skip
 
 
-def appraise(entries, quality=QualityFact(80.0, 0.75, "rules 1"), delta=("0.9", "1", "1.2"), **more):
+SCORED = QualityFact(80.0, 0.75, "rules 1")
+
+
+def appraise(entries, quality=SCORED, delta=("0.9", "1", "1.2"), **more):
     facts = {
         "appraisal_id": "a",
         "subject": "d",

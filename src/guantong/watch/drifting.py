@@ -44,13 +44,13 @@ def findings(
         if found is None or len(found[0]) < _READINGS_MIN:
             continue
         good = found[1][np.isfinite(found[1])]
-        if len(good) < _READINGS_MIN or drift.is_counter(good):
+        if len(good) < _READINGS_MIN or drift.is_counter(good) or drift.is_code(good):
             continue
         steps = np.diff(found[0])
         steps = steps[steps > 0]
         if len(steps):
             chosen.append((signal, found, float(np.median(steps))))
-    if len(chosen) < 2:
+    if len(chosen) < settings.min_channels:
         return []
     step = float(np.median([own for _, _, own in chosen]))
     start = min(int(found[0][0]) for _, found, _ in chosen)
@@ -74,7 +74,7 @@ def findings(
     known = np.isfinite(values[:learned]).mean(axis=0) if learned else np.zeros(len(chosen))
     order = np.argsort(-known, kind="stable")[: settings.max_channels]
     columns = np.sort(order[known[order] >= settings.channel_coverage])
-    if len(columns) < 2:
+    if len(columns) < settings.min_channels:
         return []
     values = values[:, columns]
     training = values[:learned]

@@ -196,9 +196,13 @@ class WatchSettings:
     """Share of variance that the principal components keep."""
     margin: float = 1.5
     """Threshold = largest smoothed held-out statistic times this."""
+    window_s: float = 86_400.0
+    """Window of availability and energy where none is named: the last day of the data."""
+    history_s: float = 604_800.0
+    """Window of early warning where none is named: the last seven days of the data."""
     min_history_s: float = 300.0
     """A source with a shorter history has no model."""
-    t2_margin: float = 3.0
+    t2_margin: float = 6.0
     """The same for T²: slow processes wander within the model plane without being at fault."""
     training_share: float = 0.4
     """First part of the history that is taken as normal."""
@@ -212,6 +216,8 @@ class WatchSettings:
     """Least training rows; below it there is no model, and the page says so."""
     channel_coverage: float = 0.8
     """A channel takes part when it is known in so much of the training window."""
+    min_channels: int = 4
+    """With fewer there is nothing that moves together."""
     max_channels: int = 64
     """Most channels in one model."""
     min_run: int = 11

@@ -93,7 +93,7 @@ class Watch:
 
         planned: planned busy time from the order calendar (half-open intervals, ns); without it the observed time stands for it.
         """
-        start, end = await self._window(participant, start, end)
+        start, end = await self._window(participant, start, end, self.settings.window_s)
         signals = await self.fuse.signals(participant)
         executions = [signal for signal in signals if _is_execution(signal)]
         if not executions or end <= start:
@@ -159,13 +159,13 @@ class Watch:
         The first part of the window is taken as normal (``training_share``); stretches that fuse found frozen or in a wrong unit are
         kept out, channel by channel.
         """
-        start, end = await self._window(participant, start, end)
+        start, end = await self._window(participant, start, end, self.settings.history_s)
         signals = await self.fuse.signals(participant)
         doubtful = await self.fuse.findings(participant, kinds=_EXCLUDE)
         found: list[Finding] = []
         for source in sorted({signal.source for signal in signals}):
             channels = [signal for signal in signals if signal.source == source and _is_channel(signal)]
-            if len(channels) < 2 or (end - start) / NS < self.settings.min_history_s:
+            if len(channels) < self.settings.min_channels or (end - start) / NS < self.settings.min_history_s:
                 continue
             table = await self._numbers_table(participant, [signal.id for signal in channels], start, end)
             exclude = {
@@ -262,7 +262,7 @@ class Watch:
         from guantong.watch import carbon, series
 
         chosen = factor if isinstance(factor, EnergyFactor) else carbon.named(factor or self.settings.factor)
-        start, end = await self._window(participant, start, end)
+        start, end = await self._window(participant, start, end, self.settings.window_s)
         result = []
         for signal in await self.fuse.signals(participant):
             kind = carbon.kwh_per(signal.unit or signal.declared_unit)
@@ -496,12 +496,13 @@ class Watch:
             at=step.at,
         )
 
-    async def _window(self, participant: str, start: int | None, end: int | None) -> tuple[int, int]:
+    async def _window(self, participant: str, start: int | None, end: int | None, length_s: float) -> tuple[int, int]:
+        """The window asked for; its open ends are those of the data, reaching back no further than ``length_s``."""
         if start is not None and end is not None:
             return start, end
         stats = await self.keep.stats(participant)
-        first = start if start is not None else (stats.first_time or 0)
-        return first, end if end is not None else (stats.last_time or 0) + 1
+        last = end if end is not None else (stats.last_time or 0) + 1
+        return start if start is not None else max(stats.first_time or 0, last - int(length_s * NS)), last
 
     async def _texts(
         self, participant: str, signal_ids: Iterable[int], start: int | None, end: int

@@ -57,8 +57,9 @@ def survive(supplies: Iterable[Supply], stopped: Mapping[str, float | None]) -> 
     production here stops at once, a partner's answer where it is bought.
     Raises ConfigProblem ``watch.supply-invalid``.
     """
-    table = {supply.component: supply for supply in supplies}
-    for component, reason in check_supplies(table.values()):
+    rows = list(supplies)
+    table = {supply.component: supply for supply in rows}
+    for component, reason in check_supplies(rows):
         raise ConfigProblem("watch.supply-invalid", component=component, reason=reason)
     days: dict[str, float] = {}
     for name in _inputs_first({name: supply.inputs for name, supply in table.items()}):
