@@ -168,7 +168,7 @@ async def build(clock: Any, wire: Wire) -> AsyncIterator[Callable[..., Any]]:
         records.open(METADATA.create_all)
         keys = ProveKeys(Ed25519Key(sha256(b"log" + did.encode())), Ed25519Key(sha256(b"witness" + did.encode())))
         blobs = MemoryBlobs()
-        chosen = ProveSettings(**{"package_wait_s": 2.0, **settings})
+        chosen = ProveSettings(**{"package_wait_s": 2.0, "gather_s": 0.0, **settings})
         prove = Prove(records, blobs, clock, wire, lambda _: keys, chosen)
         await prove.add(did)
         host = did.rpartition(":")[2]

@@ -145,6 +145,8 @@ class Prove:
         pause = self.settings.retry_min_s
         while True:
             await self._wake.wait()
+            if self.settings.gather_s:
+                await self._clock.sleep(self.settings.gather_s)
             self._wake.clear()
             again = False
             for participant in list(self._logs):
@@ -186,6 +188,8 @@ class Prove:
                 await self._grow(one, leaves)
                 for event in one.wake.values():
                     event.set()
+                if len(leaves) < self.settings.batch_leaves:
+                    return one.latest  # what was recorded meanwhile wakes us again
 
     async def _grow(self, one: _Log, leaves: list[bytes]) -> None:
         start = one.tree.size
