@@ -257,7 +257,7 @@ def _check(mapping: Mapping) -> None:
         problem = "ids must be unique within sources and within sinks"
     elif any(value is not None and not (math.isfinite(value) and value > 0) for value in intervals):
         problem = "a polling interval is above zero"
-    elif any(not one.reference for one in (*mapping.sources, *mapping.sinks)):
+    elif not all([*(one.reference for one in mapping.sources), *(one.reference for one in mapping.sinks)]):
         problem = "every source and sink needs a reference"
     elif not mapping.transformations and sorted(ids) != sorted(sinks):
         problem = "without a transformation sources and sinks are 1:1 with equal ids"

@@ -79,7 +79,9 @@ class Catalogue:
             old = self.signals[number]
             if old.type != kind and old.type != "mixed":
                 if old.type:
-                    kind = "mixed"
+                    kind = "f64" if {old.type, kind} == {"f64", "i64"} else "mixed"
+                    if kind == old.type:
+                        continue
                 # a first value is no change of the signal
                 self._put(replace(old, type=kind, version=old.version), counts=bool(old.type))
 

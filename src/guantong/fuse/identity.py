@@ -132,13 +132,13 @@ class Recent:
         """Rows that are not newer than what their signal had: only these can have been there before."""
         if len(keys):
             self._grow(int(keys.signal.max()))
-        return keys.time <= self._newest[keys.signal]  # type: ignore[no-any-return]
+        return keys.time <= self._newest[keys.signal]
 
     def forgotten(self, keys: Keys) -> Flags:
         """Rows at a time for which memory is incomplete."""
         if len(keys):
             self._grow(int(keys.signal.max()))
-        return keys.time <= self._floor[keys.signal]  # type: ignore[no-any-return]
+        return keys.time <= self._floor[keys.signal]
 
     def same(self, keys: Keys) -> list[Keys]:
         """Remembered rows that may have the identity of one of these."""

@@ -96,7 +96,7 @@ def apply_mappings(piece: Piece, catalogue: Catalogue, mappings: Facts[str, tupl
             catalogue.set_unit(signal.id, units[-1])
         times = table["source_time"].cast(pa.int64()).to_numpy()[rows]
         fix = Correction(
-            stable_id("mapping", signal.source, signal.native_id, hash_of(name, version)),
+            stable_id("fix-mapping", signal.source, signal.native_id, hash_of(name, version)),
             "mapping",
             signal.source,
             signal.native_id,

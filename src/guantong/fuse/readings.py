@@ -114,14 +114,15 @@ def keys_of_clean(table: pa.Table) -> Keys:
 
 
 def types_of(keys: Keys) -> dict[int, str]:
-    """The type of each signal that has a value here; ``mixed`` where there are several."""
+    """The type of each signal that has a value here: ``f64`` also where some are whole, ``mixed`` where they differ otherwise."""
     import numpy as np
 
     found: dict[int, str] = {}
     for code in np.unique(keys.signal * 8 + keys.kind).tolist():
         signal, kind = divmod(code, 8)
         if kind:
-            found[signal] = TYPES[kind] if found.get(signal, TYPES[kind]) == TYPES[kind] else "mixed"
+            pair = {found.get(signal, TYPES[kind]), TYPES[kind]}
+            found[signal] = pair.pop() if len(pair) == 1 else "f64" if pair == {"f64", "i64"} else "mixed"
     return found
 
 

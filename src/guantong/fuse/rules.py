@@ -289,6 +289,10 @@ def _level(group: Sequence[Characteristic]) -> float | None:
     return float(median(values)) if values else None
 
 
+def _count(flags: Iterable[bool]) -> int:
+    return sum(1 for flag in flags if flag)
+
+
 @dataclass(frozen=True, slots=True)
 class Misdeclared:
     """Features whose every value contradicts the tolerance that their characteristic declares for them."""
@@ -321,8 +325,9 @@ class Misdeclared:
 def find_misdeclared(rows: Rows) -> list[Misdeclared]:
     """Characteristics that give several features one tolerance which only some of them can have.
 
-    A feature counts if it was measured on at least three parts, lies outside the limits every time and on one side, by more than three
-    half-widths of the tolerance, varies by less than one half-width, and another feature of the same characteristic meets it. Bad parts
+    A feature counts if it was measured on at least three parts, lies outside the limits on one side nine times in ten, by more than three
+    half-widths of the tolerance, its middle half varies by less than one half-width, and another feature of the same characteristic
+    meets it. Bad parts
     look otherwise: they scatter, and their neighbours are not perfect.
     """
     groups: dict[tuple[str, str], dict[str, list[Mapping[str, Any]]]] = defaultdict(lambda: defaultdict(list))
@@ -336,16 +341,25 @@ def find_misdeclared(rows: Rows) -> list[Misdeclared]:
         for feature, list_ in features.items():
             first = list_[0]
             half = (first["upper"] - first["lower"]) / 2
-            values = [row["value_f64"] for row in list_]
+            values = sorted(row["value_f64"] for row in list_)
+            size = len(values)
             away = abs(median(values) - first["nominal"])
-            outside = all(value > first["upper"] for value in values) or all(value < first["lower"] for value in values)
-            if len(values) >= 3 and half > 0 and outside and away > 3 * half and max(values) - min(values) < half:
+            outside = max(
+                _count(value > first["upper"] for value in values), _count(value < first["lower"] for value in values)
+            )
+            middle = values[(3 * size) // 4] - values[size // 4]
+            if size >= 3 and half > 0 and outside >= 0.9 * size and away > 3 * half and middle < half:
                 wrong.append(feature)
             elif first["lower"] <= median(values) <= first["upper"]:
                 right += 1
         if not wrong or not right:
             continue
-        mine = [row for feature in wrong for row in features[feature]]
+        mine = [
+            row
+            for feature in wrong
+            for row in features[feature]
+            if not row["lower"] <= row["value_f64"] <= row["upper"]
+        ]
         found.append(
             Misdeclared(
                 model,

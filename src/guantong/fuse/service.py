@@ -222,8 +222,10 @@ class Fuse:
     async def _follow(self) -> None:
         pause = 0.0
         while not self._stopping:
+            # what waits to be judged is judged without a further row; nothing else needs a timer
+            timer = 2.0 if any(stream.waiting for stream in self._streams.values()) else None
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), pause or 2.0)
+                await asyncio.wait_for(self._woken.wait(), timer)
             self._woken.clear()
             try:
                 for participant in sorted(self._participants):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 from sqlalchemy import select
@@ -35,6 +36,11 @@ if TYPE_CHECKING:
     Flags = np.ndarray[Any, np.dtype[np.bool_]]
 
 __all__ = ["Stream"]
+
+Answer = TypeVar("Answer")
+
+_THREAD_ROWS = 5_000
+"""Chunks with more rows are worked on in a thread, so that the event loop goes on; small ones aren't worth the way."""
 
 _LATE_RIPE = 6 * NS
 """A late reading is judged this long after it came: by then a clock that is off has shown itself."""
@@ -107,7 +113,8 @@ class Stream:
                 missing += self._gap(batch.source, gap, one.position, gaps)
             received = batch.rows.num_rows + quarantined
             tallies[batch.source, batch.kind] += Counts(received=received, quarantined=quarantined, gaps=missing)
-        piece = gather(batches, self.catalogue.resolve)
+        rows = sum(one.batch.rows.num_rows for one in batches)
+        piece = await _work(rows, lambda: gather(batches, self.catalogue.resolve))
         readings: pa.Table | None = None
         edges: dict[Edge, None] = {}
         remembered: Keys | None = None
@@ -119,7 +126,7 @@ class Stream:
         tables = _tables(batches, tallies)
         if readings is not None:
             readings, remembered = await self._units(readings, remembered, piece, position, tallies)
-            self._frozen()
+            await _work(readings.num_rows, self._frozen)
         self._ripe(None)
         await self._record(position, tallies, gaps, edges)
         await self.keep.store(
@@ -170,10 +177,8 @@ class Stream:
         tallies: dict[tuple[str, str], Counts],
         edges: dict[Edge, None],
     ) -> tuple[pa.Table, Keys]:
-        import numpy as np
-
         applied = apply_mappings(piece, self.catalogue, self.mappings)
-        keys = keys_of(piece)
+        keys = await _work(len(piece.signal), lambda: keys_of(piece))
         self.catalogue.typed(types_of(keys))
         suspects = self.recent.suspects(keys)
         known: list[Keys] = []
@@ -183,6 +188,23 @@ class Stream:
             forgotten = self.recent.forgotten(doubtful)
             if forgotten.any():
                 known.append(await self._lookup(doubtful.take(forgotten)))
+        return await _work(
+            len(keys), lambda: self._judged(piece, keys, suspects, known, applied, batches, tallies, edges)
+        )
+
+    def _judged(
+        self,
+        piece: Piece,
+        keys: Keys,
+        suspects: Flags,
+        known: list[Keys],
+        applied: Applied,
+        batches: Sequence[Logged],
+        tallies: dict[tuple[str, str], Counts],
+        edges: dict[Edge, None],
+    ) -> tuple[pa.Table, Keys]:
+        import numpy as np
+
         duplicate, revision, status_only = judge(keys, suspects, known)
         kept = ~duplicate
         reasons = {
@@ -394,7 +416,7 @@ class Stream:
         for run in runs:
             add = run.add or 0
             fix = Correction(
-                stable_id("clock", source, "", run.start),
+                stable_id("fix-clock", source, "", run.start),
                 "clock",
                 source,
                 "",
@@ -469,10 +491,12 @@ class Stream:
 
         from guantong.fuse.revise import converted
 
-        for number, start, end, stretch in self.series.unit_stretches(self.catalogue.signals):
+        for number, start, end, stretch in await _work(
+            readings.num_rows, lambda: list(self.series.unit_stretches(self.catalogue.signals))
+        ):
             signal = self.catalogue.signals[number]
             fix = Correction(
-                stable_id("unit", signal.source, signal.native_id, start),
+                stable_id("fix-unit", signal.source, signal.native_id, start),
                 "unit",
                 signal.source,
                 signal.native_id,
@@ -507,6 +531,10 @@ class Stream:
         for number, start, end, rows, value in self.series.frozen(self.catalogue.signals, final=final):
             signal = self.catalogue.signals[number]
             self.book.find("frozen", signal.source, signal.native_id, start, end, max_rows=rows, value=value)
+
+
+async def _work(rows: int, work: Callable[[], Answer]) -> Answer:
+    return await asyncio.to_thread(work) if rows > _THREAD_ROWS else work()
 
 
 def _joined(one: Keys, other: Keys) -> Keys:
