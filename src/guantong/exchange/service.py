@@ -280,9 +280,16 @@ class Exchange:
                 return process
             await self._wait(participant, pid, end, states, process.state)
 
-    async def request_transfer(self, participant: str, agreement_id: str, *, format: str = PULL) -> str:
-        """Ask for the data of a final agreement; the transfer's id."""
-        return await self._transfers.request(participant, agreement_id, format)
+    async def request_transfer(
+        self,
+        participant: str,
+        agreement_id: str,
+        *,
+        format: str = PULL,
+        address: str = "",
+    ) -> str:
+        """Ask for the data of a final agreement; the transfer's id. ``address``: where the partner is now, if it has moved."""
+        return await self._transfers.request(participant, agreement_id, format, address)
 
     async def wait_transfer(
         self,

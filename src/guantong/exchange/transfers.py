@@ -57,7 +57,7 @@ class Transfers:
         self.negotiations = negotiations
         self.processes: Processes[Transfer] = Processes(hosting, TRANSFERS, transfer_of)
 
-    async def request(self, participant: str, agreement_id: str, wanted_format: str) -> str:
+    async def request(self, participant: str, agreement_id: str, wanted_format: str, address: str = "") -> str:
         """As consumer: ask for the data of an agreement. Raises Refused ``exchange.agreement-unknown``."""
         hosting = self.hosting
         hosted = hosting.hosted(participant)
@@ -71,7 +71,7 @@ class Transfers:
                 "consumer",
                 agreement,
                 partner_pid="",
-                address=agreement.partner_address,
+                address=checked_address(address or agreement.partner_address),
                 form=wanted_format,
                 at=step.at,
             )
