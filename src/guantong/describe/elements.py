@@ -31,10 +31,10 @@ Json = dict[str, Any]
 _NOT_ALLOWED = re.compile(r"[^a-zA-Z0-9_]+")
 
 
-def id_short(name: str, fallback: str = "x") -> str:
-    """A name as an idShort: letters, digits and ``_``, a letter first, at most 128 characters (AASd-002)."""
+def id_short(name: str, fallback: str = "item") -> str:
+    """A name as an idShort: letters, digits and ``_``, a letter first, 2 to 128 characters (AASd-002)."""
     text = _NOT_ALLOWED.sub("_", name).strip("_") or fallback
-    if not text[0].isalpha():
+    if not text[0].isalpha() or len(text) == 1:
         text = f"{fallback}_{text}"
     return text[:120].rstrip("_")
 

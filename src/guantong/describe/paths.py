@@ -55,7 +55,7 @@ def parse_path(path: str) -> list[str | int]:
     """
     steps: list[str | int] = []
     place = 0
-    while place < len(path):
+    while place < len(path) and not path.startswith("."):
         match = _STEP.match(path, place)
         if match is None or (match.start() == 0 and match.group(1) is None):
             raise Skippable("describe.bad-path", path=path[:100])

@@ -18,7 +18,7 @@ from starlette.routing import Route
 from guantong.base.canonical import b64url, unb64url
 from guantong.base.clock import iso, parse_iso
 from guantong.base.errors import GuantongError, Refused, Skippable
-from guantong.describe.documents import after, read_cursor, write_cursor
+from guantong.describe.documents import after
 from guantong.describe.paths import children, encode, find, metadata, parse_path, path_list, value_only
 from guantong.describe.service import Describe
 
@@ -258,10 +258,7 @@ class _Api:
             except ValueError as error:
                 raise Skippable("describe.bad-request", name="signals", reason="not a list of numbers") from error
         limit, cursor = _paging(request)
-        place: tuple[int, int] | None = None
-        if cursor is not None:
-            kind, _, rest = cursor.partition(".")
-            place = (read_cursor("series-signal", kind), read_cursor("series-time", rest))
+        place = None if cursor is None else _read_place(cursor)
         records, more = await self._describe.series(
             participant,
             id,
@@ -271,10 +268,20 @@ class _Api:
             limit=min(limit or 1000, _SERIES_LIMIT),
             after=place,
         )
-        following = None
-        if more is not None:
-            following = f"{write_cursor('series-signal', more[0])}.{b64url(orjson.dumps(['series-time', more[1]]))}"
+        following = None if more is None else b64url(orjson.dumps(["series", *more]))
         return _json({"paging_metadata": {} if following is None else {"cursor": following}, "records": records})
+
+
+def _read_place(cursor: str) -> tuple[int, int, int]:
+    try:
+        value = orjson.loads(unb64url(cursor))
+    except ValueError as error:
+        raise Skippable("describe.bad-cursor") from error
+    if not (
+        isinstance(value, list) and len(value) == 4 and value[0] == "series" and all(type(n) is int for n in value[1:])
+    ):
+        raise Skippable("describe.bad-cursor")
+    return value[1], value[2], value[3]
 
 
 def _is_container(element: Mapping[str, Any]) -> bool:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 from sqlalchemy import Connection, and_, delete, select
@@ -455,13 +456,15 @@ class Describe:
         start: int | None = None,
         end: int | None = None,
         limit: int = 1000,
-        after: tuple[int, int] | None = None,
-    ) -> tuple[list[dict[str, Any]], tuple[int, int] | None]:
+        after: tuple[int, int, int] | None = None,
+    ) -> tuple[list[dict[str, Any]], tuple[int, int, int] | None]:
         """Readings behind a TimeSeries submodel's LinkedSegment, by signal and time; and where the next page begins.
 
-        Only signals of that machine are read. ``after``: (signal, instant) from which on, as the answer before gave it.
-        Raises Skippable ``describe.unknown`` and ``describe.bad-request``.
+        Only signals of that machine are read. ``after``: (signal, instant, readings of that instant to pass over), as the answer before
+        gave it. Raises Skippable ``describe.unknown`` and ``describe.bad-request``.
         """
+        from guantong.keep.model import Filter
+
         row = await self._document_row(participant, "submodel", submodel_id)
         own: list[int] = orjson.loads(row["live"])["signals"]
         wanted = sorted(own if signals is None else set(signals))
@@ -473,21 +476,34 @@ class Describe:
         for signal in wanted:
             if after is not None and signal < after[0]:
                 continue
-            first = after[1] if after is not None and signal == after[0] else start
-            table = await self._keep.range(participant, [signal], first, end, limit=limit + 1 - len(found))
-            for one in _readings(table):
-                if len(found) == limit:
-                    return found, (signal, one["time_ns"])
-                found.append(
-                    {
-                        "signal": known[signal].native_id,
-                        "signalId": signal,
-                        "time": iso(one["time_ns"]),
-                        "value": lexical(one, "value"),
-                        "unit": known[signal].unit or None,
-                        "status": one["status"],
-                    }
-                )
+            resumed = after is not None and signal == after[0]
+            first, skip = (after[1], after[2]) if after is not None and resumed else (start, 0)
+            place, same = first, 0
+            # one signal at a time, so that a page reads no more than it shows
+            scan = cast(
+                "AsyncGenerator[pa.RecordBatch, None]",
+                self._keep.scan(participant, "readings", Filter((signal,), first, end)),
+            )
+            async with aclosing(scan) as batches:
+                async for batch in batches:
+                    for one in _readings(batch):
+                        same = same + 1 if one["time_ns"] == place else 1
+                        place = one["time_ns"]
+                        if skip:
+                            skip -= 1
+                            continue
+                        if len(found) == limit:
+                            return found, (signal, place, same - 1)
+                        found.append(
+                            {
+                                "signal": known[signal].native_id,
+                                "signalId": signal,
+                                "time": iso(one["time_ns"]),
+                                "value": lexical(one, "value"),
+                                "unit": known[signal].unit or None,
+                                "status": one["status"],
+                            }
+                        )
         return found, None
 
     # lineage
@@ -588,7 +604,7 @@ def _dataset(body: bytes) -> Dataset:
     return Dataset(**row)
 
 
-def _readings(table: pa.Table) -> list[dict[str, Any]]:
+def _readings(table: pa.Table | pa.RecordBatch) -> list[dict[str, Any]]:
     """Rows of the clean schema as plain values; ``time_ns`` is the source time in nanoseconds."""
     import pyarrow as pa
 
