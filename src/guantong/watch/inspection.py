@@ -19,7 +19,7 @@ __all__ = ["charts"]
 
 _COLUMNS = (
     "source", "report", "result", "model", "serial", "part", "characteristic", "feature", "name", "value_f64", "unit", "lower", "upper",
-    "measured_time", "receive_time",
+    "limit_form", "measured_time", "receive_time",
 )  # fmt: skip
 
 
@@ -43,7 +43,7 @@ def charts(table: pa.Table, characteristic: str | None = None) -> list[Chart]:
         groups.setdefault(key, []).append(row)
     result = []
     for key, members in groups.items():
-        if len(members) < 2:
+        if len(members) < 2 or all(_is_number_of_part(row) for row in members):
             continue
         timed = all(row["measured_time"] is not None for row in members) and len(
             {row["measured_time"] for row in members}
@@ -63,7 +63,7 @@ def _chart(key: tuple[str, str, str, str], rows: list[dict[str, Any]], parts: in
     names = [_part(row) for row in rows]
     centre, lower, upper, range_centre, range_upper = control_chart.limits(values)
     # limits can be declared anew for single parts: the chart takes what most of them say
-    low, high = Counter((row["lower"], row["upper"]) for row in rows).most_common(1)[0][0]
+    low, high = Counter(_limits(row) for row in rows).most_common(1)[0][0]
     unit = Counter(str(row["unit"] or "") for row in rows).most_common(1)[0][0]
     times = sorted(_ns(row["measured_time"] or row["receive_time"]) for row in rows)
     where = f"{source}: {design}" if source else design
@@ -83,16 +83,32 @@ def _chart(key: tuple[str, str, str, str], rows: list[dict[str, Any]], parts: in
         capability=control_chart.capability(
             values, low, high, unit=unit, source=where, start=times[0], end=times[-1] + 1
         ),
-        out_of_tolerance=sum(
-            (row["lower"] is not None and row["value_f64"] < row["lower"])
-            or (row["upper"] is not None and row["value_f64"] > row["upper"])
-            for row in rows
-        ),
+        out_of_tolerance=sum(_is_outside(row) for row in rows),
         source=where,
         start=times[0],
         end=times[-1] + 1,
         coverage=len(set(names)) / parts if parts else 0.0,
     )
+
+
+def _limits(row: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    """The declared limits. A zone (flatness, position, ...) can't be narrower than nothing: a negative one limits nothing."""
+    if row.get("limit_form") == "zone" and row["upper"] is not None and row["upper"] < 0:
+        return row["lower"], None
+    return row["lower"], row["upper"]
+
+
+def _is_outside(row: Mapping[str, Any]) -> bool:
+    lower, upper = _limits(row)
+    value = row["value_f64"]
+    return (lower is not None and value < lower) or (upper is not None and value > upper)
+
+
+def _is_number_of_part(row: Mapping[str, Any]) -> bool:
+    # reports may list the part's own number among the results: an identity, not a measure
+    value = row["value_f64"]
+    digits = re.findall(r"\d+", str(row["serial"] or ""))
+    return value == int(value) and len(digits) == 1 and int(digits[0]) == int(value)
 
 
 def _part(row: Mapping[str, Any]) -> str:
