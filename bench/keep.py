@@ -1,4 +1,4 @@
-"""Figures of keep: source to durable log, log to table, and one signal's day out of 10 million rows.
+"""Figures of keep: source to durable log, log to fusion, clean rows to table, and one signal's day out of 10 million rows.
 
     .venv/bin/python bench/keep.py            10 M rows, 5 runs
     .venv/bin/python bench/keep.py --quick    1 M rows, 3 runs
@@ -134,8 +134,16 @@ async def to_log(keep: Keep, folder: Path, batches: int, runs: int) -> None:
             raw.execute("INSERT INTO log (blob) VALUES (?)", (sink.getvalue(),))
         theirs.append(batches * 1000 / (time.perf_counter() - begun))
         raw.close()
+    read: list[float] = []
+    for _ in range(runs):
+        after, count, begun = 0, 0, time.perf_counter()
+        while entries := await keep.read(ME, after):
+            after = entries[-1].position
+            count += sum(entry.batch.rows.num_rows for entry in entries)
+        read.append(count / (time.perf_counter() - begun))
     show("source to durable log (1,000-point batches)", "points/s", ours, theirs, "SQLite directly, a batch a commit")
     show("one batch acknowledged", "ms", single)
+    show("log to fusion (checked, decoded)", "points/s", read)
 
 
 async def to_table(keep: Keep, folder: Path, rows: pa.Table, runs: int) -> None:

@@ -259,9 +259,19 @@ class Table:
             if handle is None:
                 return Snapshot(-1, None, ())
             actions = pa.table(handle.get_add_actions(flatten=True))
-            return Snapshot(handle.version(), handle.to_pyarrow_dataset(), _files(actions))
+            dataset = handle.to_pyarrow_dataset(filesystem=self._filesystem())
+            return Snapshot(handle.version(), dataset, _files(actions))
         except _foreign() as error:
             raise Retryable("keep.table-unreadable", table=self.name, reason=_reason(error)) from error
+
+    def _filesystem(self) -> Any:
+        """Arrow's own file system for a folder: the library's calls back into Python for each read, which is slower and, when the
+        process ends with a read under way, ends it badly. None (the library's) for an object store, whose options only it knows.
+        """
+        from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
+
+        root = _local(self.uri)
+        return None if root is None else SubTreeFileSystem(str(root), LocalFileSystem())
 
     def _sync(self, version: int) -> None:
         """Bring a commit in a local folder to the disk: the library leaves that to the system, and the log is trimmed after it."""
