@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -47,15 +46,10 @@ def main() -> None:
 
 
 def run_async(work: Coroutine[Any, Any, T]) -> T:
-    """Run to the end on uvloop where it is installed, on asyncio elsewhere."""
-    if os.environ.get("GUANTONG_LOOP") != "asyncio" and sys.platform != "win32":
-        with contextlib.suppress(ImportError):
-            import uvloop
+    """Run to the end; loaded late, since most commands need no event loop."""
+    from guantong.node import run_async as run_to_end
 
-            return uvloop.run(work)
-    import asyncio
-
-    return asyncio.run(work)
+    return run_to_end(work)
 
 
 def _config(file: Path | None, **flags: Any) -> Any:

@@ -611,6 +611,18 @@ ERRORS: dict[str, ErrorRow] = {
         "{url} 没有应答：{reason}。", "请确认对方正在运行、防火墙允许该连接；稍后会自动重试。"),
     # node
     # demo
+    "demo.directory-taken": ErrorRow(
+        "config", 500, 2,
+        "{directory} holds files that no demo made.", "Name another directory with --directory.",
+        "{directory} 中有不是演示生成的文件。", "请用 --directory 指定其他目录。"),
+    "demo.process-ended": ErrorRow(
+        "config", 500, 2,
+        "A process of the demo ended early (exit code {code}).", "Look into the .log files in the demo's directory.",
+        "演示中的一个进程提前结束（退出码 {code}）。", "请查看演示目录中的 .log 文件。"),
+    "demo.step-failed": ErrorRow(
+        "config", 500, 2,
+        "The step “{step}” failed: {reason}", "Look into the .log files in the demo's directory.",
+        "步骤 {step} 失败：{reason}", "请查看演示目录中的 .log 文件。"),
     # cli
 }
 # fmt: on

@@ -46,7 +46,7 @@ class Meter:
         import socket
 
         from asyncua import ua
-        from asyncua.server import Server
+        from asyncua.server.server import Server
 
         logging.getLogger("asyncua").setLevel(logging.ERROR)
         with socket.socket() as probe:

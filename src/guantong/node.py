@@ -1,0 +1,599 @@
+"""The composition root: one running node. Everything that crosses against the order of the rooms is wired here, and listed in WIRES."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import asdict, dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from guantong import __version__
+from guantong.base.canonical import b64url, unb64url
+from guantong.base.clock import Clock, SystemClock
+from guantong.base.errors import ConfigProblem, GuantongError, Refused
+from guantong.base.ids import NewId, Randomness, new_uuid, system_random
+from guantong.base.keys import Ed25519Key, P256Key
+from guantong.base.wire import Http
+from guantong.config import SETTINGS, Config
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from guantong.exchange.model import Answer, Question
+    from guantong.exchange.ports import Access, Verdict
+    from guantong.records import Message
+    from guantong.settle.model import Terms
+
+__all__ = ["WIRES", "Keys", "Node", "Wire", "load_keys", "probe", "run_async"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """One value, function or port that crosses against the order of the rooms."""
+
+    needs: str
+    """Room and name that needs it, as it stands in that room's code."""
+    gives: str
+    """Room whose service gives it."""
+    shape: str
+    """What crosses."""
+
+
+WIRES: tuple[Wire, ...] = (
+    Wire("connect.Sink", "keep", "take(participant, batch) -> log position"),
+    Wire("describe.Decide", "govern", "(participant, subject, action, object) -> bool"),
+    Wire("prove.PackageSource", "exchange", "documents(participant, agreement) -> files by path"),
+    Wire("exchange.Answerer", "watch", "answer(participant, question) -> one scalar: days of supply"),
+)
+"""What :class:`Node` carries backwards. A test compares this table with the constructor calls."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """A participant's private keys; only this module stores them."""
+
+    token: P256Key
+    evidence: Ed25519Key
+    witness: Ed25519Key
+
+
+def load_keys(path: Path) -> Keys:
+    """Read the key file, or make it: three keys, readable by the owner only, written whole or not at all.
+
+    Raises ConfigProblem ``base.key-unreadable``.
+    """
+    if not path.exists():
+        keys = Keys(P256Key.generate(), Ed25519Key.generate(), Ed25519Key.generate())
+        text = json.dumps(
+            {
+                name: b64url(key.private_bytes())
+                for name, key in (("token", keys.token), ("evidence", keys.evidence), ("witness", keys.witness))
+            }
+        )
+        fresh = path.with_suffix(".new")
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+        return keys
+    try:
+        stored = json.loads(path.read_text("utf-8"))
+        return Keys(
+            P256Key(unb64url(stored["token"])),
+            Ed25519Key(unb64url(stored["evidence"])),
+            Ed25519Key(unb64url(stored["witness"])),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigProblem("base.key-unreadable", name=path.name) from error
+
+
+class Node:
+    """One node with one participant. ``await start()``, ``await serve()``, ``await stop()``.
+
+    The clock, the HTTP client and randomness are arguments, so that a simulation can give its own.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        clock: Clock | None = None,
+        http: Http | None = None,
+        random: Randomness = system_random,
+        new_id: NewId = new_uuid,
+        inline: bool = False,
+    ) -> None:
+        from guantong.connect.service import Connect
+        from guantong.describe.service import Describe
+        from guantong.exchange.identity import Identity, did_of
+        from guantong.exchange.service import Exchange
+        from guantong.fuse.service import Fuse
+        from guantong.govern.service import Govern
+        from guantong.keep.blobs import FolderBlobs
+        from guantong.keep.service import Keep
+        from guantong.prove.model import ProveKeys
+        from guantong.prove.service import Prove
+        from guantong.records.outbox import Outbox
+        from guantong.records.schema import migrate
+        from guantong.records.service import Records
+        from guantong.settle.service import OUTBOX_KIND, Settle
+        from guantong.value.service import Value
+        from guantong.watch.model import DAYS_OF_SUPPLY
+        from guantong.watch.service import Watch
+        from guantong.web.client import AiohttpClient
+        from guantong.web.model import WebSettings
+        from guantong.web.server import bind
+
+        self.config = config
+        self.clock = clock or SystemClock()
+        self.directory = Path(config["node.directory"]).expanduser().resolve()
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.web_settings = config.section("web", WebSettings)
+        self._socket = None
+        address = config["web.public-url"]
+        if not address:
+            self._socket = bind(config["web.host"], self._port())
+            host, port = self._socket.getsockname()[:2]
+            address = f"http://{host}:{port}"
+        self.address = address.rstrip("/")
+        self.keys = load_keys(self.directory / "keys.json")
+        self.participant = did_of(self.address)
+        self.name = config["node.name"] or self.participant
+        self.identity = Identity(self.participant, self.keys.token, self.keys.evidence)
+        self._own_http = None if http is not None else AiohttpClient(self.web_settings)
+        self.http: Http = http if http is not None else self._own_http  # type: ignore[assignment]
+        url = config["node.records"] or f"sqlite:///{self.directory / 'records.db'}"
+        self.records = Records(url, self.clock, random=random, inline=inline)
+        self._migrate = migrate
+        self.outbox = Outbox(self.records, self.clock)
+        self.keep = Keep(self.directory / "keep", self.records, self.clock, inline=inline)
+        self.connect = Connect(self.records, self.keep, self.clock, self.http)
+        self.fuse = Fuse(self.records, self.keep, self.clock)
+        self.govern = Govern(self.records, self.clock)
+        self.describe = Describe(
+            self.records, self.keep, self.fuse, self.clock, self.govern.allows, interfaces=self._interfaces
+        )
+        self.exchange = Exchange(
+            self.records,
+            self.outbox,
+            self.clock,
+            self.http,
+            decide=self._decide,
+            rights=self._rights,
+            rows=self.describe.rows,
+            new_id=new_id,
+        )
+        self.exchange.host(self.identity, self.address)
+        self.prove = Prove(
+            self.records,
+            FolderBlobs(self.directory / "blobs"),
+            self.clock,
+            self.http,
+            lambda _: ProveKeys(self.keys.evidence, self.keys.witness),
+            source=self,
+        )
+        self.settle = Settle(self.records, self, self, self.clock)
+        self.value = Value(self.records, self._meters, self._quality, self.clock, new_id=new_id)
+        self.watch = Watch(self.records, self.keep, self.fuse, self.clock, ask=self._ask)
+        self._rooms: Any = None
+        self._server: Any = None
+        self._background: set[asyncio.Task[None]] = set()
+        self.exchange.answer(DAYS_OF_SUPPLY, _Supplies(self.watch))
+        self.exchange.on_change(self._changed)
+        self.outbox.register(OUTBOX_KIND, self._send_invoice)
+
+    # -- running
+
+    async def start(self) -> None:
+        """Open the records and start the rooms in the order of the journey."""
+        self.records.open(self._migrate)
+        await self.keep.start()
+        await self.fuse.start([self.participant])
+        await self.govern.start()
+        await self.exchange.start()
+        await self.outbox.start()
+        await self.prove.add(self.participant)
+        await self.prove.start()
+        await self.connect.start()
+        self.app = self._make_app()
+
+    async def serve(self) -> str:
+        """Answer HTTP at the node's address; returns the address."""
+        from guantong.web.server import WebServer
+
+        self._server = WebServer(self.web_settings)
+        await self._server.start(self.app, taken=self._socket)
+        return self.address
+
+    async def stop(self) -> None:
+        """Stop in the reverse order of the journey; what was acknowledged is durable."""
+        await self.connect.stop()
+        if self._server is not None:
+            await self._server.stop()
+        elif self._socket is not None:
+            self._socket.close()
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        await self.prove.stop()
+        await self.outbox.stop()
+        await self.exchange.stop()
+        await self.govern.stop()
+        await self.fuse.stop()
+        await self.keep.stop()
+        if self._own_http is not None:
+            await self._own_http.close()
+        self.records.close()
+
+    async def sign_in_link(self) -> str:
+        """A link that signs one person in, once."""
+        assert self.app is not None
+        return str(await self.app.state.sign_in.issue_link(self.participant, self.address))
+
+    def _port(self) -> int:
+        # a DID names its port: a node that took a free one keeps it
+        stored = self.directory / "port"
+        wanted = int(self.config["web.port"])
+        if wanted:
+            return wanted
+        return int(stored.read_text("ascii")) if stored.exists() else 0
+
+    def _make_app(self) -> Starlette:
+        from starlette.routing import Route
+
+        from guantong.describe.routes import aas_routes
+        from guantong.prove.routes import routes as evidence_routes
+        from guantong.settle.routes import routes as invoice_routes
+        from guantong.web.app import create_app
+        from guantong.web.rooms import Rooms
+
+        self._rooms = Rooms(
+            participant=self.participant,
+            name=self.name,
+            records=self.records,
+            connect=self.connect,
+            keep=self.keep,
+            fuse=self.fuse,
+            describe=self.describe,
+            govern=self.govern,
+            exchange=self.exchange,
+            prove=self.prove,
+            settle=self.settle,
+            value=self.value,
+            watch=self.watch,
+            outbox=self.outbox,
+            package=self.package_bytes,
+            verify=self.verify,
+            config={
+                row.name: {
+                    "value": self.config[row.name],
+                    "default": row.default,
+                    "from": self.config.origins[row.name],
+                    "en": row.en,
+                    "zh": row.zh,
+                    "type": row.kind.__name__,
+                }
+                for row in SETTINGS
+            },
+            base_url=self.address,
+            version=__version__,
+        )
+        return create_app(
+            self._rooms,
+            settings=self.web_settings,
+            extra_routes=[
+                *self.exchange.routes(self.participant),
+                *evidence_routes(self.prove, lambda _: self.participant),
+                *invoice_routes(self.settle, self._caller),
+                *(
+                    Route(route.path, self._identified(route.endpoint), methods=list(route.methods or ["GET"]))
+                    for route in aas_routes(self.describe, lambda request: request.state.reader)
+                ),
+            ],
+        )
+
+    # -- what a partner delivers
+
+    async def receive(self, agreement_id: str, *, purpose: str = "", source: str = "") -> dict[str, Any]:
+        """Have the dataset of an agreement delivered into the own durable log, like a source of one's own.
+
+        Returns transfer id, state, rows and log position. The source is named ``partner/<dataset>`` unless told otherwise; rows keep
+        their own times, and the partner's signal names.
+        """
+        from guantong.base.batch import Batch, measurement_schema, reading_schema
+
+        agreement = await self.exchange.agreement(self.participant, agreement_id)
+        pid = await self.exchange.request_transfer(self.participant, agreement_id)
+        transfer = await self.exchange.wait_transfer(self.participant, pid)
+        name = source or f"partner/{agreement.dataset_id}"
+        rows, position = 0, 0
+        async for batch in self.exchange.pull(self.participant, pid, purpose=purpose):
+            kind = "measurements" if "characteristic" in batch.schema.names else "readings"
+            schema = measurement_schema() if kind == "measurements" else reading_schema()
+            note = {"agreement": agreement_id, "partner": agreement.partner, "file": f"delivery:{pid}"}
+            position = await self.keep.take(
+                self.participant, Batch(name, kind, _as_arrived(batch, schema, self.clock.now()), note)
+            )
+            rows += batch.num_rows
+        return {"transfer": transfer.state, "pid": pid, "rows": rows, "position": position}
+
+    # -- what crosses against the order (WIRES)
+
+    def _interfaces(self, participant: str) -> list[dict[str, Any]]:
+        from guantong.connect.aid import to_submodel
+
+        return [
+            {"source": interface.name, "submodel": to_submodel([interface])}
+            for interface in self.connect.interfaces(participant)
+        ]
+
+    async def _decide(self, access: Access) -> Verdict:
+        from guantong.exchange.ports import Verdict
+        from guantong.govern.model import Request as Asked
+
+        decision = self.govern.decide(
+            access.participant,
+            Asked(
+                subject=access.subject,
+                action=access.action,
+                resource=f"dataset:{access.dataset_id}",
+                context={
+                    "purpose": access.purpose,
+                    "agreement": access.agreement_id,
+                    "at": access.at // 1_000_000,
+                    "uses": access.uses,
+                },
+                claims=dict(access.claims),
+            ),
+        )
+        return Verdict(decision.allowed, decision.reason)
+
+    async def _rights(self, participant: str, dataset_id: str) -> Mapping[str, Any] | None:
+        found = await self.govern.rights(participant, dataset_id)
+        return None if found is None else asdict(found)
+
+    async def documents(self, participant: str, agreement_id: str) -> Mapping[str, bytes]:
+        """The papers of an agreement for its evidence package (prove's port ``PackageSource``)."""
+        from guantong.base.canonical import canonical_bytes
+
+        agreement = await self.exchange.agreement(participant, agreement_id)
+        papers = {
+            "agreement.json": canonical_bytes(
+                {"agreement": dict(agreement.agreement), "price": dict(agreement.price), "terms": agreement.terms}
+            )
+        }
+        for number, receipt in enumerate(await self.exchange.receipts(participant, agreement_id), 1):
+            papers[f"receipts/{number:04d}.json"] = canonical_bytes(
+                {
+                    "record": dict(receipt.record),
+                    "signature": receipt.signature,
+                    "countersignature": dict(receipt.countersignature) or None,
+                    "state": receipt.state,
+                }
+            )
+        return papers
+
+    async def package_bytes(self, agreement_id: str) -> bytes:
+        """The evidence package of an agreement, with its invoices, as the bytes of a zip file."""
+        made = await self.package(agreement_id, self.directory / "packages")
+        return await asyncio.to_thread(made.read_bytes)
+
+    async def package(self, agreement_id: str, folder: Path) -> Path:
+        """Write the evidence package of an agreement into a folder; returns its path."""
+        from guantong.base.canonical import canonical_bytes, sha256
+
+        await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+        extra = {}
+        for number, invoice in enumerate(await self.settle.invoices(self.participant, agreement_id), 1):
+            if invoice.state in ("agreed", "issued"):
+                extra[f"invoices/{number:04d}.json"] = canonical_bytes(
+                    {"document": dict(invoice.document), "signatures": [dict(one) for one in invoice.signatures]}
+                )
+        out = folder / f"{sha256(agreement_id.encode()).hex()[:16]}.guantong.zip"
+        made = await self.prove.package(self.participant, agreement_id, out, extra=extra)
+        return made.path
+
+    async def trust(self) -> str:
+        """The node's trust file: its own keys and those of its partners, to be checked with their owners."""
+        return await self.prove.trust_lines(self.participant)
+
+    async def verify(self, package: bytes) -> Mapping[str, Any]:
+        """The stranger's verdict on a package, with the keys that this node knows as trust."""
+        from guantong.prove.rules import parse_trust
+        from guantong.verify import verify_package
+
+        trust = parse_trust(await self.trust())
+        report = await asyncio.to_thread(verify_package, package, trust, now_ns=self.clock.now())
+        return {**report.document(), "ok": report.verdict == "ok"}
+
+    async def usage(self, participant: str, agreement_id: str) -> list[dict[str, Any]]:
+        """Receipts for settlement (settle's port ``Receipts``)."""
+        states = {"acknowledged": "countersigned"}
+        return [
+            {
+                "record": dict(receipt.record),
+                "providerSignature": receipt.signature,
+                "countersignature": dict(receipt.countersignature) or None,
+                "state": states.get(receipt.state, receipt.state),
+            }
+            for receipt in await self.exchange.receipts(participant, agreement_id)
+        ]
+
+    async def terms(self, participant: str, agreement_id: str) -> Terms:
+        """Parties and price plan for settlement (settle's port ``Receipts``)."""
+        from guantong.settle.model import Terms
+
+        agreement = await self.exchange.agreement(participant, agreement_id)
+        ours, theirs = participant, agreement.partner
+        provider, consumer = (ours, theirs) if agreement.role == "provider" else (theirs, ours)
+        return Terms(agreement_id, provider, consumer, dict(agreement.price))
+
+    def evidence_key(self, participant: str) -> Ed25519Key:
+        """The participant's evidence key (settle's port ``Partners``)."""
+        return self.keys.evidence
+
+    async def partner_key(self, did: str) -> bytes:
+        """A partner's public evidence key, from its DID document (settle's port ``Partners``)."""
+        from guantong.exchange.identity import public_key_of
+
+        jwk = public_key_of(await self.exchange.hosting.resolver.document(did), "#evidence")
+        if jwk is None or jwk.get("crv") != "Ed25519":
+            raise Refused("exchange.did-refused", did=did, reason="it names no evidence key")
+        return unb64url(str(jwk["x"]))
+
+    async def post(
+        self, participant: str, partner: str, path: str, body: Mapping[str, Any]
+    ) -> tuple[int, dict[str, Any]]:
+        """A signed request to a partner's extension (settle's port ``Partners``)."""
+        response = await self.exchange.partner_request(participant, partner, "POST", path, body)
+        try:
+            answer = json.loads(response.body)
+        except ValueError:
+            answer = {}
+        return response.status, answer if isinstance(answer, dict) else {}
+
+    async def _send_invoice(self, participant: str, message: Message, attempt: int) -> None:
+        await self.settle.deliver(participant, message, attempt)
+
+    async def _caller(self, request: Request) -> tuple[str, str]:
+        caller = await self.exchange.identify(self.participant, request.headers.get("authorization", ""))
+        return self.participant, caller.did
+
+    async def _reader(self, request: Request) -> tuple[str, str]:
+        """Who reads the shells: a signed-in person of this node, or a partner with an identity token."""
+        from guantong.web.signin import cookie_name
+
+        header = request.headers.get("authorization", "")
+        if header:
+            return await self._caller(request)
+        assert self.app is not None
+        secret = request.cookies.get(cookie_name(self.participant, secure=request.url.scheme == "https"))
+        session = await self.app.state.sign_in.session(self.participant, secret)
+        return self.participant, "user:owner" if session is not None else ""
+
+    def _identified(self, answer: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+        async def run(request: Request) -> Response:
+            try:
+                request.state.reader = await self._reader(request)
+            except GuantongError:
+                request.state.reader = (self.participant, "")
+            return await answer(request)
+
+        return run
+
+    async def _meters(self, participant: str) -> Any:
+        from guantong.value.model import Meter, Meters
+
+        stats = await self.keep.stats(participant)
+        connected = sum(card.connected for card in self.connect.scorecards(participant))
+        return Meters(
+            self.clock.now(),
+            (
+                Meter("connectors", Decimal(connected), "{source}", "connect.scorecards: connected", cumulative=False),
+                Meter("points", Decimal(stats.rows + stats.tail_rows), "{point}", "keep.stats: rows, tail_rows"),
+                Meter("stored-bytes", Decimal(stats.bytes), "By", "keep.stats: bytes", cumulative=False),
+            ),
+        )
+
+    async def _quality(self, participant: str, dataset_id: str) -> Any:
+        from guantong.value.model import QualityFact
+
+        found = await self.govern.quality(participant, dataset_id)
+        if found is None or found.q is None:
+            return None
+        return QualityFact(100 * found.q, found.coverage, f"govern.quality: rule set {found.ruleset[:23]}")
+
+    async def _ask(
+        self, participant: str, agreement_id: str, kind: str, question: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        return await self.exchange.ask(participant, agreement_id, kind, question)
+
+    # -- partners
+
+    def _changed(self, participant: str, pid: str, state: str) -> None:
+        # partners under an agreement witness each other's logs from then on
+        if state == "FINALIZED":
+            task = asyncio.ensure_future(self._meet(participant, pid))
+            self._background.add(task)
+            task.add_done_callback(self._background.discard)
+
+    async def _meet(self, participant: str, pid: str) -> None:
+        negotiation = await self.exchange.negotiation(participant, pid)
+        address = await self.exchange.hosting.partner_extension(negotiation.partner)
+        if address:
+            await self.prove.add_peer(
+                participant, negotiation.partner, await self.partner_key(negotiation.partner), address
+            )
+
+
+def _as_arrived(batch: Any, schema: Any, now: int) -> Any:
+    """A partner's delivery in the columns of an own source's batch; what the partner does not say stays null."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    columns = []
+    for wanted in schema:
+        if wanted.name == "receive_time":
+            column = pa.array([now] * batch.num_rows, pa.int64()).cast(wanted.type)
+        elif wanted.name == "source_time" and "source_ns" in batch.schema.names:
+            whole = batch.column("source_time").cast(pa.timestamp("ns", tz="UTC")).cast(pa.int64())
+            column = pc.add(whole, batch.column("source_ns").cast(pa.int64())).cast(wanted.type)
+        elif wanted.name in batch.schema.names:
+            column = batch.column(wanted.name).cast(wanted.type)
+        else:
+            column = pa.nulls(batch.num_rows, wanted.type)
+        columns.append(column)
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+class _Supplies:
+    """Watch's answer to days-of-supply questions, in the form of exchange's port ``Answerer``."""
+
+    def __init__(self, watch: Any) -> None:
+        self._watch = watch
+
+    async def answer(self, participant: str, question: Question) -> Answer:
+        """One scalar, recorded before it leaves."""
+        from guantong.exchange.model import Answer
+
+        return Answer(
+            await self._watch.answer(participant, question.partner, question.agreement.id, dict(question.body))
+        )
+
+
+def run_async(work: Coroutine[Any, Any, T]) -> T:
+    """Run to the end on uvloop where it is installed, on asyncio elsewhere (or where ``GUANTONG_LOOP=asyncio``)."""
+    if os.environ.get("GUANTONG_LOOP") != "asyncio" and sys.platform != "win32":
+        with contextlib.suppress(ImportError):
+            import uvloop
+
+            return uvloop.run(work)
+    return asyncio.run(work)
+
+
+async def probe(url: str) -> dict[str, Any]:
+    """What an address offers and a proposed interface, as plain JSON; needs no node and stores nothing."""
+    from guantong.connect.model import ConnectSettings
+    from guantong.connect.probe import probe as ask
+    from guantong.web.client import AiohttpClient
+    from guantong.web.model import WebSettings
+
+    http = AiohttpClient(WebSettings())
+    try:
+        found = await ask(url, http=http, clock=SystemClock(), settings=ConnectSettings())
+    finally:
+        await http.close()
+    interface = found.interface.to_json()
+    return {"interface": interface, "offers": [asdict(offer) for offer in found.offers]}
