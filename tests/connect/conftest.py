@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -62,3 +63,11 @@ async def agent(data_dir: Any) -> AsyncIterator[Agent]:
 @pytest.fixture
 def delivery(sink: ListSink) -> Delivery:
     return Delivery(SUPPLIER, Interface("log", "shdr-log", "file:///log"), sink, SystemClock(), ConnectSettings())
+
+
+@pytest.fixture
+def unused_port() -> int:
+    """A port nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -7,6 +7,7 @@ now, the batch is kept and tried again, and the reader waits: the pressure reach
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = ["Delivery"]
+
+LOG = logging.getLogger("guantong.connect")
 
 Save = Callable[[Mapping[str, Any]], Awaitable[None]]
 
@@ -68,6 +71,7 @@ class Delivery:
         self._last_time: int | None = None
         self._position: int | None = None
         self._ever_connected = False
+        self._told = False
         self._lost_at: int | None = None
 
     # what readers call ------------------------------------------------------------------------------------------------------------
@@ -85,6 +89,9 @@ class Delivery:
             note["connection"] = {"event": "back", "at": self.clock.now(), "reason": f"lost {self._lost_at}"}
             self._lost_at = None
         self._ever_connected = True
+        if self._told:
+            LOG.info("source %s is back", self.source)
+            self._told = False
         self._become("connected")
         if note:
             await self.send(Readings().batch(), note)
@@ -92,6 +99,9 @@ class Delivery:
     async def lost(self, error: GuantongError) -> None:
         """The source does not answer any more. On record once, until it is back."""
         self.failed(error)
+        if not self._told:
+            LOG.warning("source %s is lost: %s", self.source, error)
+            self._told = True
         if self._lost_at is None and self._ever_connected:
             self._losses += 1
             self._lost_at = self.clock.now()

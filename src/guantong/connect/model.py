@@ -69,6 +69,7 @@ OWN_TERMS: Mapping[str, str] = {
     "category": "property: MTConnect category, SAMPLE, EVENT or CONDITION",
     "type": "property: MTConnect or OPC UA type",
     "path": "property: where the signal sits in the machine, / between the levels",
+    "unece": "property: UNECE code of the unit (OPC UA EUInformation.unitId)",
     "queue": "OPC UA: how many values the server keeps for an item while the line is down",
     "sampling_ms": "OPC UA: how often the server samples an item",
 }

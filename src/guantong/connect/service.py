@@ -195,9 +195,7 @@ class Connect:
 
         async def save(place: Mapping[str, Any]) -> None:
             async with self._records.step(participant) as step:
-                step.upsert(
-                    POSITIONS, source=delivery.source, position=orjson.dumps(dict(place)), changed_at=step.at
-                )
+                step.upsert(POSITIONS, source=delivery.source, position=orjson.dumps(dict(place)), changed_at=step.at)
 
         delivery.save = save
         running.task = asyncio.get_running_loop().create_task(
@@ -216,9 +214,8 @@ class Connect:
     async def _supervise(self, participant: str, delivery: Delivery) -> None:
         reader = self._reader(participant, delivery.interface)
         wait_s = self._settings.backoff_first_s
-        told = False
         while True:
-            before = delivery.scorecard()
+            before, began = delivery.scorecard(), self._clock.monotonic()
             pump = asyncio.get_running_loop().create_task(delivery.pump(), name=f"pump {delivery.source}")
             error: GuantongError | None = None
             try:
@@ -241,12 +238,11 @@ class Connect:
                 GuantongError
             ):  # a sink that refuses has been noted; the rows wait in the delivery
                 await delivery.lost(error)
-            if delivery.scorecard().batches > before.batches or before.state == "connected":
+            if (
+                delivery.scorecard().received > before.received
+                or self._clock.monotonic() - began > self._settings.backoff_max_s
+            ):  # it worked meanwhile: begin with short waits again
                 wait_s = self._settings.backoff_first_s
-                told = False
-            if not told:
-                LOG.warning("source %s lost: %s", delivery.source, error)
-                told = True
             if isinstance(error, ConfigProblem | Refused):
                 wait_s = self._settings.backoff_max_s  # a person must act first; looked at again all the same
             await self._clock.sleep(wait_s)

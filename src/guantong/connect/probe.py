@@ -1,0 +1,185 @@
+"""What stands behind an address, and the interface it proposes. Nothing is written and nothing is kept open."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from guantong.base.clock import Clock, iso
+from guantong.base.errors import ConfigProblem, Retryable
+from guantong.base.wire import Http
+from guantong.connect.columns import Readings
+from guantong.connect.files import form_of, path_of
+from guantong.connect.model import ConnectSettings, Form, Interface, Property, Proposal
+
+__all__ = ["probe"]
+
+_NAME = re.compile(r"[^A-Za-z0-9_-]+")
+_SHDR_SECONDS = 2.0
+
+
+async def probe(url: str, *, http: Http, clock: Clock, settings: ConnectSettings) -> Proposal:
+    """Look at an address: ``shdr://``, ``http(s)://`` (MTConnect agent), ``opc.tcp://``, ``file://`` or a path.
+
+    Raises Retryable ``connect.unreachable`` and ``connect.agent-error``, ConfigProblem ``connect.address-unusable``,
+    ``connect.file-unreadable``, ``connect.secret-in-address`` and ``base.extra-missing``.
+    """
+    scheme = urlsplit(url).scheme.lower()
+    now = iso(clock.now(), digits=0)
+    if scheme == "shdr":
+        return await _shdr(url, now, clock, settings)
+    if scheme in ("http", "https"):
+        return await _agent(url, now, http, settings)
+    if scheme == "opc.tcp":
+        return await _opcua(url, now, settings)
+    if scheme in ("", "file") or (len(scheme) == 1 and scheme.isalpha()):
+        return await asyncio.to_thread(_path, url, now, settings)
+    raise ConfigProblem("connect.address-unusable", base=url[:200], reason=f"{scheme}:// is not read")
+
+
+def _name(text: str, fallback: str) -> str:
+    name = _NAME.sub("-", text).strip("-")
+    if not name or not name[0].isalpha():
+        name = f"{fallback}-{name}".strip("-")
+    return name[:64]
+
+
+async def _shdr(url: str, now: str, clock: Clock, settings: ConnectSettings) -> Proposal:
+    from guantong.connect.shdr import ShdrParser
+    from guantong.connect.shdr_tcp import address
+
+    host, port = address(url)
+    interface = Interface(_name(f"shdr-{host}-{port}", "shdr"), "shdr", url, title=f"{host}:{port}", created=now)
+    try:
+        reader, writer = await asyncio.wait_for(asyncio.open_connection(host, port), settings.connect_timeout_s)
+    except (OSError, TimeoutError) as error:
+        raise Retryable("connect.unreachable", base=url, reason=str(error) or "no answer") from error
+    data = bytearray()
+    try:
+        writer.write(b"* PING\n")
+        with contextlib.suppress(TimeoutError, OSError):
+            async with asyncio.timeout(_SHDR_SECONDS):
+                while len(data) < settings.line_bytes * 4 and (piece := await reader.read(65_536)):
+                    data += piece
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+    lines = data.decode("utf-8", "replace").split("\n")[:-1]
+    commands = [line.strip() for line in lines if line.startswith("*")]
+    rows = Readings()
+    refused: list[str] = []
+    plain = [line for line in lines if line and not line.startswith("*")]
+    ShdrParser().feed(plain, [0] * len(plain), clock.now(), rows, lambda _, reason, __: refused.append(reason))
+    offers: dict[str, Property] = {}
+    for index, signal in enumerate(rows.signal):
+        kind = "number" if rows.number[index] is not None or rows.whole[index] is not None else "string"
+        offers.setdefault(signal, Property(signal, kind, title=signal, observable=True, form=Form(signal)))
+    facts: dict[str, Any] = {"lines": len(plain), "refused": len(refused), "says": commands[:20]}
+    facts["heartbeat"] = any("PONG" in command for command in commands)
+    # the keys seen in two seconds are hardly all: the interface takes whatever comes
+    return Proposal(url, interface, tuple(sorted(offers.values(), key=lambda item: item.key)), facts)
+
+
+async def _agent(url: str, now: str, http: Http, settings: ConnectSettings) -> Proposal:
+    from guantong.connect.mtconnect import agent_devices
+    from guantong.connect.streams import AgentFault, parse_streams
+
+    parts = urlsplit(url)
+    path = re.sub(r"/(probe|current|sample|asset[s]?)/?$", "/", parts.path or "/")
+    base = urlunsplit((parts.scheme, parts.netloc, path if path.endswith("/") else path + "/", "", ""))
+    interface = Interface("agent", "mtconnect", base, created=now, content_type="text/xml")  # refuses secrets first
+    devices = await agent_devices(http, base, settings.document_bytes)
+    if not devices:
+        raise ConfigProblem("connect.address-unusable", base=base, reason="the agent has no device")
+    title = ", ".join(device.name for device in devices)
+    offers = tuple(item for device in devices for item in device.items)
+    facts: dict[str, Any] = {
+        "devices": [
+            {
+                "name": device.name,
+                "uuid": device.uuid,
+                "maker": device.maker,
+                "model": device.model,
+                "serial": device.serial,
+            }
+            for device in devices
+        ]
+    }
+    response = await http.request("GET", f"{base}current", max_bytes=settings.document_bytes, zone="plant")
+    with contextlib.suppress(AgentFault):
+        header, _ = parse_streams(response.body, name=base, limit=settings.document_bytes)
+        facts.update(
+            instance=header.instance, version=header.version, buffer=header.size, held=header.last - header.first + 1
+        )
+    name = _name(devices[0].name if len(devices) == 1 else f"agent-{parts.hostname}", "agent")
+    return Proposal(base, replace(interface, name=name, title=title[:200], properties=offers), offers, facts)
+
+
+async def _opcua(url: str, now: str, settings: ConnectSettings) -> Proposal:
+    interface = Interface("opcua", "opcua", url, created=now)  # refuses secrets before anything is opened
+    from guantong.connect.opcua import look
+
+    offers, facts = await look(url, settings.connect_timeout_s)
+    host = urlsplit(url).hostname or "opcua"
+    name = _name(f"opcua-{host}-{urlsplit(url).port or 4840}", "opcua")
+    return Proposal(
+        url, replace(interface, name=name, title=str(facts.get("server") or host), properties=offers), offers, facts
+    )
+
+
+def _path(url: str, now: str, settings: ConnectSettings) -> Proposal:
+    path = path_of(url)
+    try:
+        folder = path.is_dir()
+        names = sorted(entry.name for entry in path.iterdir() if entry.is_file())[:1000] if folder else []
+    except OSError as error:
+        raise ConfigProblem("connect.file-unreadable", path=str(path), reason=error.strerror or str(error)) from error
+    base = path.resolve().as_uri()
+    if folder:
+        forms: dict[str, int] = {}
+        for name in names[:50]:
+            try:
+                form = form_of(path / name)
+            except ConfigProblem:
+                form = "unreadable"
+            forms[form] = forms.get(form, 0) + 1
+        interface = Interface(
+            _name(path.name, "folder"), "folder", base, title=path.name, created=now, terms=(("pattern", "*"),)
+        )
+        return Proposal(base, interface, (), {"files": len(names), "forms": forms})
+    return _file(path, base, now, settings)
+
+
+def _file(path: Path, base: str, now: str, settings: ConnectSettings) -> Proposal:
+    form = form_of(path)
+    kind = {"shdr": "shdr-log", "qif": "qif"}.get(form, "folder")
+    interface = Interface(_name(path.stem, "file"), kind, base, title=path.name, created=now)  # type: ignore[arg-type]
+    facts: dict[str, Any] = {"form": form, "size": path.stat().st_size}
+    offers: tuple[Property, ...] = ()
+    if form == "csv":
+        from guantong.connect.tabular import find_form
+
+        found = find_form(path, interface)
+        offers = tuple(
+            Property(name, title=name, form=Form(name)) for name in found.columns if name != found.time_column
+        )
+        facts.update(
+            encoding=found.encoding,
+            bom=found.bom,
+            delimiter=found.delimiter,
+            decimal=found.decimal,
+            time_column=found.time_column,
+            time_format=found.time_format,
+        )
+    elif form == "qif":
+        from guantong.connect.qif import read_qif
+
+        report = read_qif(path.read_bytes(), name=path.name, receive=0, limit=settings.document_bytes)
+        facts.update(report.facts, results=report.results, values=report.rows.num_rows)
+    return Proposal(base, interface, offers, facts)
