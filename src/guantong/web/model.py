@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["LANGUAGES", "Session", "WebSettings"]
+from guantong.base.entry import EntryKind
+
+__all__ = ["ENTRY_KINDS", "LANGUAGES", "SIGNED_IN", "Session", "WebSettings"]
 
 LANGUAGES: tuple[str, ...] = ("en", "zh-CN")
 """Languages of the pages, by their tags (RFC 5646)."""
@@ -64,3 +66,19 @@ class Session:
     """What each unsafe request must carry."""
     expires_at: int
     """Nanoseconds since the epoch."""
+
+
+SIGNED_IN = EntryKind(
+    "web.signed-in",
+    "Somebody signed in to the pages with a one-time link.",
+    "有人用一次性链接登录了页面。",
+    {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["session"],
+        "properties": {"session": {"type": "string", "pattern": "^[0-9a-f]{16}$"}},
+    },
+)
+"""``session``: the first 16 hex digits of the SHA-256 of the session's secret."""
+
+ENTRY_KINDS: tuple[EntryKind, ...] = (SIGNED_IN,)

@@ -1,0 +1,457 @@
+"""One table of actions: what a person may change from a page, each the same as a JSON request to ``/api`` and its path.
+
+Every action needs a session and its token (``X-CSRF-Token``, or ``_csrf`` in a form). ``next`` in the result is the page to go on with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from decimal import Decimal, InvalidOperation
+from typing import Any
+from urllib.parse import quote
+
+from guantong.base.errors import Skippable
+from guantong.web.ask import Ask, not_found
+from guantong.web.loaders.connect import proposal_of
+from guantong.web.rooms import Rooms
+
+__all__ = ["ACTIONS", "Action", "Field"]
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One value that an action takes."""
+
+    name: str
+    required: bool = True
+    many: bool = False
+    limit: int = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One row of the table."""
+
+    path: str
+    summary: str
+    fields: tuple[Field, ...]
+    run: Callable[[Rooms, Ask], Awaitable[Any]]
+    fragment: str = ""
+    """Piece of a page that shows the result; without one the browser goes on to ``next``."""
+
+
+def text(ask: Ask, name: str, *, required: bool = True, limit: int = 2000) -> str:
+    """A text field without blanks around it. Raises Skippable ``web.field-missing``."""
+    given: Any = ask.query.get(name, "")
+    if not isinstance(given, str):
+        raise Skippable("web.field-missing", field=name, reason="one text is wanted")
+    value = given.strip()
+    if required and not value:
+        raise Skippable("web.field-missing", field=name, reason="it is empty")
+    if len(value) > limit:
+        raise Skippable("web.field-missing", field=name, reason=f"more than {limit} characters")
+    return value
+
+
+def texts(ask: Ask, name: str) -> tuple[str, ...]:
+    """A field that may come several times or as a JSON list."""
+    value: Any = ask.query.get(name, ())
+    found = (value,) if isinstance(value, str) else tuple(value)
+    if len(found) > 10_000 or not all(isinstance(item, str | int) for item in found):
+        raise Skippable("web.field-missing", field=name, reason="a list of texts is wanted")
+    return tuple(str(item).strip() for item in found if str(item).strip())
+
+
+def decimal(ask: Ask, name: str) -> Decimal:
+    """An amount: decimal text, finite, not negative."""
+    try:
+        value = Decimal(text(ask, name, limit=40))
+    except InvalidOperation as error:
+        raise Skippable("web.field-missing", field=name, reason="a decimal number is wanted") from error
+    if not value.is_finite() or value < 0:
+        raise Skippable("web.field-missing", field=name, reason="a number from 0 up is wanted")
+    return value
+
+
+def _go(path: str, **result: Any) -> dict[str, Any]:
+    return {**result, "next": path}
+
+
+# ---- connect
+
+
+async def probe(rooms: Rooms, ask: Ask) -> dict[str, Any]:
+    """Ask an address what it offers; nothing is stored."""
+    return proposal_of(await rooms.connect.probe(text(ask, "url", limit=1000)), asked=text(ask, "url", limit=1000))
+
+
+async def add_source(rooms: Rooms, ask: Ask) -> dict[str, Any]:
+    """Probe again, keep what was picked, and start reading."""
+    found = await rooms.connect.probe(text(ask, "url", limit=1000))
+    picked = frozenset(texts(ask, "pick"))
+    properties = tuple(one for one in found.offers if not picked or one.key in picked)
+    everything = len(properties) == len(found.offers)
+    interface = replace(
+        found.interface,
+        name=text(ask, "name", required=False, limit=100) or found.interface.name,
+        title=text(ask, "title", required=False, limit=200) or found.interface.title,
+        properties=() if everything else properties,
+    )
+    await rooms.connect.add(rooms.participant, interface)
+    return _go(f"/sources/{quote(interface.name, safe='')}", name=interface.name, signals=len(properties))
+
+
+async def remove_source(rooms: Rooms, ask: Ask) -> dict[str, Any]:
+    """Disconnect a source; what it delivered stays."""
+    await rooms.connect.remove(rooms.participant, ask.path["name"])
+    return _go("/sources", removed=ask.path["name"])
+
+
+async def pause_source(rooms: Rooms, ask: Ask) -> dict[str, Any]:
+    """Stop reading a source for now."""
+    await rooms.connect.pause(rooms.participant, ask.path["name"])
+    return _go(f"/sources/{quote(ask.path['name'], safe='')}", paused=ask.path["name"])
+
+
+async def resume_source(rooms: Rooms, ask: Ask) -> dict[str, Any]:
+    """Read a paused source again."""
+    await rooms.connect.resume(rooms.participant, ask.path["name"])
+    return _go(f"/sources/{quote(ask.path['name'], safe='')}", resumed=ask.path["name"])
+
+
+# ---- describe and govern
+
+
+async def define_dataset(rooms: Rooms, ask: Ask) -> dict[str, Any]:
+    """Put signals or measurements under one description."""
+    from guantong.describe.model import Dataset
+
+    kind = text(ask, "kind", required=False) or "readings"
+    if kind not in ("readings", "measurements"):
+        raise Skippable("web.field-missing", field="kind", reason="readings or measurements")
+    try:
+        signals = tuple(int(item) for item in texts(ask, "signals"))
+    except ValueError as error:
+        raise Skippable("web.field-missing", field="signals", reason="numbers of signals are wanted") from error
+    if kind == "readings" and not signals:
+        signals = tuple(one.id for one in await rooms.fuse.signals(rooms.participant))
+    title = text(ask, "title_en", limit=200)
+    dataset = Dataset(
+        text(ask, "id", limit=100),
+        title,
+        text(ask, "title_zh", required=False, limit=200) or title,
+        text(ask, "description", required=False),
+        "measurements" if kind == "measurements" else "readings",
+        signals if kind == "readings" else (),
+        texts(ask, "models"),
+        texts(ask, "keywords"),
+    )
+    await rooms.describe.define(rooms.participant, dataset)
+    return _go(f"/datasets/{dataset.id}", id=dataset.id, signals=len(dataset.signals))
+
+
+async def write_shells(rooms: Rooms, _: Ask) -> dict[str, Any]:
+    """Write the Asset Administration Shells anew from what is known now."""
+    return _go("/describe", changed=await rooms.describe.write_shells(rooms.participant))
+
+
+async def grade_all(rooms: Rooms, _: Ask) -> dict[str, Any]:
+    """Classify and grade every signal and every dataset by the rule packs."""
+    from guantong.govern.model import SubjectFacts
+
+    signals = await rooms.fuse.signals(rooms.participant)
+    of: dict[int, str] = {}
+    for dataset in await rooms.describe.datasets(rooms.participant):
+        of |= dict.fromkeys(dataset.signals, dataset.id)
+    graded = await rooms.govern.classify(
+        rooms.participant,
+        [
+            SubjectFacts(
+                f"signal:{one.id}",
+                one.name,
+                one.path,
+                one.unit,
+                one.category.upper(),
+                one.source,
+                table=of.get(one.id, ""),
+            )
+            for one in signals
+        ],
+    )
+    return _go("/govern", graded=len(graded))
+
+
+async def state_rights(rooms: Rooms, ask: Ask) -> dict[str, Any]:
+    """State who holds which right in a dataset."""
+    from guantong.govern.model import Rights
+
+    me = rooms.participant
+    rights = Rights(
+        text(ask, "dataset", limit=100),
+        text(ask, "holder", required=False) or me,
+        text(ask, "processor", required=False) or me,
+        text(ask, "operator", required=False) or me,
+        text(ask, "source"),
+        text(ask, "evidence"),
+        text(ask, "valid_from", limit=40),
+        text(ask, "valid_to", required=False, limit=40),
+        text(ask, "personal_basis", required=False),
+        text(ask, "restrictions", required=False),
+        rooms.name,
+    )
+    await rooms.govern.state_rights(me, rights)
+    return _go(f"/datasets/{rights.dataset_id}", dataset=rights.dataset_id)
+
+
+# ---- exchange
+
+
+async def offer_product(rooms: Rooms, ask: Ask) -> dict[str, Any]:
+    """Put a dataset on offer, with a policy, terms in plain words and a price."""
+    import orjson
+
+    from guantong.exchange.model import Product
+
+    def document(name: str) -> dict[str, Any]:
+        given: Any = ask.query.get(name) or "{}"
+        try:
+            found = orjson.loads(given) if isinstance(given, str) else given
+        except orjson.JSONDecodeError as error:
+            raise Skippable("web.field-missing", field=name, reason="not JSON") from error
+        if not isinstance(found, dict):
+            raise Skippable("web.field-missing", field=name, reason="a JSON object is wanted")
+        return found
+
+    dataset_id = text(ask, "dataset", limit=100)
+    product = Product(
+        text(ask, "id", required=False, limit=100) or dataset_id,
+        dataset_id,
+        document("policy") or {"permission": [{"action": "use"}]},
+        text(ask, "title_en", required=False, limit=200),
+        text(ask, "title_zh", required=False, limit=200),
+        text(ask, "terms", required=False, limit=10_000),
+        document("price"),
+        texts(ask, "visible_to"),
+    )
+    offer = await rooms.exchange.offer(rooms.participant, product)
+    return _go("/products", offer=offer)
+
+
+async def withdraw_product(rooms: Rooms, ask: Ask) -> dict[str, Any]:
+    """Take a product off the offer; agreements stay in force."""
+    await rooms.exchange.withdraw(rooms.participant, text(ask, "id", limit=200))
+    return _go("/products", withdrawn=text(ask, "id", limit=200))
+
+
+async def negotiate(rooms: Rooms, ask: Ask) -> dict[str, Any]:
+    """Ask a partner for one of the offers in its catalogue."""
+    address, partner = text(ask, "address", limit=1000), text(ask, "partner", limit=255)
+    offer_id = text(ask, "offer", limit=300)
+    found = await rooms.exchange.catalogue(rooms.participant, address, partner)
+    offer = next((one.offer for one in found.offers if one.offer.get("@id") == offer_id), None)
+    if offer is None:
+        raise not_found(offer_id)
+    pid = await rooms.exchange.negotiate(rooms.participant, address, partner, offer)
+    return _go(f"/contracts/{quote(pid, safe='')}", pid=pid)
+
+
+async def say_in_negotiation(rooms: Rooms, ask: Ask) -> dict[str, Any]:
+    """Take our turn in a negotiation."""
+    pid = text(ask, "pid", limit=200)
+    verb = text(ask, "verb", limit=20)
+    await rooms.exchange.decide_negotiation(rooms.participant, pid, verb, reason=text(ask, "reason", required=False))
+    return _go(f"/contracts/{quote(pid, safe='')}", pid=pid, verb=verb)
+
+
+async def request_transfer(rooms: Rooms, ask: Ask) -> dict[str, Any]:
+    """Ask for the data of an agreement."""
+    agreement = text(ask, "agreement", limit=200)
+    pid = await rooms.exchange.request_transfer(rooms.participant, agreement)
+    return _go(f"/contracts/{quote(agreement, safe='')}", transfer=pid)
+
+
+async def say_in_transfer(rooms: Rooms, ask: Ask) -> dict[str, Any]:
+    """Start, suspend, complete or terminate a transfer."""
+    pid, agreement = text(ask, "pid", limit=200), text(ask, "agreement", limit=200)
+    verb = text(ask, "verb", limit=20)
+    await rooms.exchange.decide_transfer(rooms.participant, pid, verb, reason=text(ask, "reason", required=False))
+    return _go(f"/contracts/{quote(agreement, safe='')}", pid=pid, verb=verb)
+
+
+# ---- prove, settle, value, watch
+
+
+async def package(rooms: Rooms, ask: Ask) -> bytes:
+    """The evidence package of an agreement, a zip file that strangers verify without us."""
+    return await rooms.package(text(ask, "agreement", limit=200))
+
+
+async def verify(rooms: Rooms, ask: Ask) -> dict[str, Any]:
+    """Verify a package: an uploaded one, or the one of an agreement, made now."""
+    given: Any = ask.query.get("file")
+    if isinstance(given, bytes) and given:
+        verdict = await rooms.verify(given)
+        return {"subject": "", "verdict": dict(verdict)}
+    agreement = text(ask, "agreement", limit=200)
+    return {"subject": agreement, "verdict": dict(await rooms.verify(await rooms.package(agreement)))}
+
+
+async def make_invoice(rooms: Rooms, ask: Ask) -> dict[str, Any]:
+    """Derive the invoice of an agreement from its receipts, sign it and hand it to the partner."""
+    made = await rooms.settle.invoice(rooms.participant, text(ask, "agreement", limit=200))
+    return _go("/invoices", number=made.number, total=made.total, currency=made.currency, state=made.state)
+
+
+async def appraise(rooms: Rooms, ask: Ask) -> dict[str, Any]:
+    """Appraise a dataset by the cost approach. Never a booking figure."""
+    made = await rooms.value.appraise(rooms.participant, text(ask, "dataset", limit=100))
+    return _go("/value", appraisal=made.appraisal_id)
+
+
+async def add_rate(rooms: Rooms, ask: Ask) -> dict[str, Any]:
+    """State what one unit of a meter costs, with the source of that price."""
+    from guantong.value.model import Rate
+
+    rate = Rate(
+        text(ask, "meter", limit=100),
+        decimal(ask, "price"),
+        text(ask, "currency", limit=3).upper(),
+        text(ask, "source", limit=255),
+        voucher=text(ask, "voucher", required=False, limit=255),
+        grade="high" if text(ask, "voucher", required=False, limit=255) else "medium",
+    )
+    kept = [one for one in await rooms.value.rates(rooms.participant) if one.meter != rate.meter]
+    await rooms.value.set_rates(rooms.participant, [*kept, rate])
+    return _go("/value", meter=rate.meter)
+
+
+async def read_meters(rooms: Rooms, _: Ask) -> dict[str, Any]:
+    """Add what was used since the last reading to the cost evidence ledger."""
+    added = await rooms.value.meter(rooms.participant)
+    return _go("/value", added=len(added))
+
+
+async def survive(rooms: Rooms, ask: Ask) -> dict[str, Any]:
+    """For how long each end product lasts when a component stops; partners are asked for one figure each."""
+    from guantong.web.loaders.watch import survival_of
+
+    component = text(ask, "component", limit=200)
+    found = await rooms.watch.time_to_survive(rooms.participant, component)
+    return {"component": component, "survivals": [survival_of(one) for one in found]}
+
+
+async def retry_message(rooms: Rooms, ask: Ask) -> dict[str, Any]:
+    """Try a message that was given up once more."""
+    await rooms.outbox.retry(rooms.participant, text(ask, "kind", limit=64), text(ask, "key", limit=255))
+    return _go("/settings", retried=text(ask, "key", limit=255))
+
+
+ACTIONS: tuple[Action, ...] = (
+    Action("/sources/probe", "Ask an address what it offers", (Field("url"),), probe, "proposal"),
+    Action(
+        "/sources/add",
+        "Connect a source and start reading",
+        (
+            Field("url"),
+            Field("name", required=False),
+            Field("title", required=False),
+            Field("pick", required=False, many=True),
+        ),
+        add_source,
+    ),
+    Action("/sources/{name:path}/remove", "Disconnect a source", (), remove_source),
+    Action("/sources/{name:path}/pause", "Stop reading a source for now", (), pause_source),
+    Action("/sources/{name:path}/resume", "Read a paused source again", (), resume_source),
+    Action(
+        "/datasets/define",
+        "Define a dataset",
+        (
+            Field("id"),
+            Field("title_en"),
+            Field("title_zh", required=False),
+            Field("description", required=False),
+            Field("kind", required=False),
+            Field("signals", required=False, many=True),
+            Field("models", required=False, many=True),
+            Field("keywords", required=False, many=True),
+        ),
+        define_dataset,
+    ),
+    Action("/describe/shells", "Write the Asset Administration Shells", (), write_shells),
+    Action("/govern/grade", "Classify and grade every signal", (), grade_all),
+    Action(
+        "/govern/rights",
+        "State the rights in a dataset",
+        (
+            Field("dataset"),
+            Field("holder", required=False),
+            Field("processor", required=False),
+            Field("operator", required=False),
+            Field("source"),
+            Field("evidence"),
+            Field("valid_from"),
+            Field("valid_to", required=False),
+            Field("personal_basis", required=False),
+            Field("restrictions", required=False),
+        ),
+        state_rights,
+    ),
+    Action(
+        "/products/offer",
+        "Put a dataset on offer",
+        (
+            Field("dataset"),
+            Field("id", required=False),
+            Field("title_en", required=False),
+            Field("title_zh", required=False),
+            Field("terms", required=False),
+            Field("policy", required=False),
+            Field("price", required=False),
+            Field("visible_to", required=False, many=True),
+        ),
+        offer_product,
+    ),
+    Action("/products/withdraw", "Take a product off the offer", (Field("id"),), withdraw_product),
+    Action("/catalogue/negotiate", "Ask for an offer", (Field("address"), Field("partner"), Field("offer")), negotiate),
+    Action(
+        "/contracts/say",
+        "Take our turn in a negotiation",
+        (Field("pid"), Field("verb"), Field("reason", required=False)),
+        say_in_negotiation,
+    ),
+    Action("/contracts/transfer", "Ask for the data of an agreement", (Field("agreement"),), request_transfer),
+    Action(
+        "/contracts/transfer/say",
+        "Start, suspend, complete or terminate a transfer",
+        (Field("pid"), Field("agreement"), Field("verb"), Field("reason", required=False)),
+        say_in_transfer,
+    ),
+    Action("/evidence/package", "Make the evidence package of an agreement", (Field("agreement"),), package),
+    Action(
+        "/evidence/verify",
+        "Verify a package",
+        (Field("agreement", required=False), Field("file", required=False)),
+        verify,
+        "verdict",
+    ),
+    Action("/invoices/make", "Derive, sign and send the invoice of an agreement", (Field("agreement"),), make_invoice),
+    Action("/value/appraise", "Appraise a dataset", (Field("dataset"),), appraise),
+    Action(
+        "/value/rate",
+        "State what one unit of a meter costs",
+        (Field("meter"), Field("price"), Field("currency"), Field("source"), Field("voucher", required=False)),
+        add_rate,
+    ),
+    Action("/value/meter", "Read the meters into the ledger", (), read_meters),
+    Action(
+        "/watch/survive", "How long supply lasts when a component stops", (Field("component"),), survive, "survival"
+    ),
+    Action("/settings/retry", "Try a message again that was given up", (Field("kind"), Field("key")), retry_message),
+)
+"""Every action."""
+
+
+def paths() -> Mapping[str, Action]:
+    """Actions by path."""
+    return {action.path: action for action in ACTIONS}

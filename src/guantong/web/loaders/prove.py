@@ -1,0 +1,76 @@
+"""What the page of prove shows: the tree, its witnesses, and the timeline of what was recorded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from sqlalchemy import and_, func, select
+
+from guantong.records.tables import LEAVES
+from guantong.web.ask import Ask, time_of
+from guantong.web.rooms import Rooms
+
+__all__ = ["evidence"]
+
+PAGE = 50
+
+
+async def evidence(rooms: Rooms, ask: Ask) -> dict[str, Any]:
+    """The log as people read it, newest first."""
+    me = rooms.participant
+    view = await rooms.prove.view(me)
+    where = [LEAVES.c.participant == me]
+    kind = ask.query.get("kind", "")
+    if kind:
+        where.append(LEAVES.c.kind == kind[:64])
+    total = int(
+        (await rooms.records.rows(select(func.count().label("n")).select_from(LEAVES).where(and_(*where))))[0]["n"]
+    )
+    pages = max(1, -(-total // PAGE))
+    page = ask.whole("page", 1, 1, pages)
+    rows = await rooms.records.rows(
+        select(LEAVES).where(and_(*where)).order_by(LEAVES.c.number.desc()).limit(PAGE).offset((page - 1) * PAGE)
+    )
+    kinds = await rooms.records.rows(
+        select(LEAVES.c.kind, func.count().label("n"))
+        .where(LEAVES.c.participant == me)
+        .group_by(LEAVES.c.kind)
+        .order_by(LEAVES.c.kind)
+    )
+    witnessed = max((one.size for one in view.witnesses), default=0)
+    return {
+        "origin": view.origin,
+        "size": view.size,
+        "behind": view.behind,
+        "root": view.root.hex(),
+        "checkpoint": None if view.checkpoint is None else view.checkpoint.decode("utf-8", "replace"),
+        "witnesses": [
+            {"did": one.did, "size": one.size, "at": time_of(one.at), "error": one.error, "attempts": one.attempts}
+            for one in view.witnesses
+        ],
+        "witnessed": witnessed,
+        "entries": {
+            "items": [_entry(row, view.size, witnessed) for row in rows],
+            "page": page,
+            "pages": pages,
+            "total": total,
+        },
+        "kinds": [{"kind": row["kind"], "count": row["n"]} for row in kinds],
+        "kind": kind,
+        "agreements": [
+            {"id": one.id, "dataset": one.dataset_id, "partner": one.partner, "role": one.role}
+            for one in await rooms.exchange.agreements(me)
+        ],
+    }
+
+
+def _entry(row: Any, size: int, witnessed: int) -> dict[str, Any]:
+    leaf = orjson.loads(row["leaf"])
+    return {
+        "number": row["number"],
+        "kind": row["kind"],
+        "at": time_of(row["recorded_at"]),
+        "body": leaf.get("body", {}),
+        "proof": "witnessed" if row["number"] < witnessed else "in-tree" if row["number"] < size else "waiting",
+    }

@@ -1,0 +1,53 @@
+"""What the pages Settings and Help show."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from guantong.journey import JOURNEY
+from guantong.web.ask import Ask, time_of
+from guantong.web.rooms import Rooms
+
+__all__ = ["help_page", "overview"]
+
+
+async def overview(rooms: Rooms, _: Ask) -> dict[str, Any]:
+    """Settings with where each value comes from, health lines, stuck messages."""
+    stuck = await rooms.outbox.stuck(rooms.participant)
+    return {
+        "settings": [{"name": name, **dict(row)} for name, row in sorted(rooms.config.items())],
+        "health": [{"name": name, **dict(row)} for name, row in sorted(rooms.health().items())],
+        "stuck": [
+            {
+                "kind": one.kind,
+                "key": one.key,
+                "lane": one.lane,
+                "attempts": one.attempts,
+                "error": one.error,
+                "created_at": time_of(one.created_at),
+            }
+            for one in stuck[:50]
+        ],
+        "version": rooms.version,
+        "participant": rooms.participant,
+        "name": rooms.name,
+        "address": rooms.base_url,
+    }
+
+
+async def help_page(rooms: Rooms, _: Ask) -> dict[str, Any]:
+    """The journey in ten sentences and the words of the field."""
+    return {
+        "stages": [
+            {
+                "name": stage.name,
+                "zh": stage.zh,
+                "mark": stage.mark,
+                "en_text": stage.sentence_en,
+                "zh_text": stage.sentence_zh,
+            }
+            for stage in JOURNEY
+        ],
+        "version": rooms.version,
+        "address": rooms.base_url,
+    }

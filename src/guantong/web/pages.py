@@ -1,0 +1,95 @@
+"""One table of pages. A page is a path, the station it belongs to, a loader and a template; its JSON twin is ``/api`` and the path."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from guantong.web.ask import Ask
+from guantong.web.loaders import (
+    connect,
+    describe,
+    exchange,
+    fuse,
+    govern,
+    journey,
+    prove,
+    settings,
+    settle,
+    value,
+    watch,
+)
+from guantong.web.rooms import Rooms
+
+__all__ = ["PAGES", "STATION", "Loader", "Page", "page_named"]
+
+
+Loader = Callable[[Rooms, Ask], Awaitable[dict[str, Any]]]
+"""Turns what the services answer into plain JSON; page and twin show the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page."""
+
+    name: str
+    """Template ``<name>.html``; texts ``<name>.title`` and ``<name>.lead``."""
+    path: str
+    stage: str
+    """The station on the line, or ``rest``."""
+    loader: Loader
+    live: bool = False
+    """Whether its block ``live`` is sent again when something was written."""
+    menu: bool = False
+    """Whether it stands in the lower part of the rail."""
+
+
+PAGES: tuple[Page, ...] = (
+    Page("journey", "/", "rest", journey.journey, live=True),
+    Page("sources", "/sources", "connect", connect.sources, live=True),
+    Page("source-new", "/sources/new", "connect", connect.proposal),
+    Page("source", "/sources/{name:path}", "connect", connect.source, live=True),
+    Page("keep", "/keep", "keep", connect.keep, live=True),
+    Page("signals", "/signals", "fuse", fuse.signals),
+    Page("signal", "/signals/{id:int}", "fuse", fuse.signal),
+    Page("fuse", "/fuse", "fuse", fuse.account, live=True),
+    Page("parts", "/parts", "fuse", fuse.parts, menu=True),
+    Page("part", "/parts/{id:path}", "fuse", fuse.part),
+    Page("describe", "/describe", "describe", describe.overview),
+    Page("dataset", "/datasets/{id:path}", "describe", describe.dataset),
+    Page("lineage", "/lineage", "describe", describe.lineage),
+    Page("govern", "/govern", "govern", govern.overview),
+    Page("products", "/products", "exchange", exchange.products),
+    Page("catalogue", "/catalogue", "exchange", exchange.catalogue),
+    Page("contracts", "/contracts", "exchange", exchange.contracts, live=True),
+    Page("contract", "/contracts/{id:path}", "exchange", exchange.contract, live=True),
+    Page("evidence", "/evidence", "prove", prove.evidence, live=True),
+    Page("invoices", "/invoices", "settle", settle.invoices),
+    Page("value", "/value", "value", value.overview),
+    Page("watch", "/watch", "watch", watch.overview),
+    Page("warning", "/watch/{id:path}", "watch", watch.warning),
+    Page("partners", "/partners", "rest", exchange.partners, menu=True),
+    Page("settings", "/settings", "rest", settings.overview, live=True, menu=True),
+    Page("help", "/help", "rest", settings.help_page, menu=True),
+)
+"""Every page, in the order of the journey."""
+
+STATION: Mapping[str, str] = {
+    "connect": "/sources",
+    "keep": "/keep",
+    "fuse": "/fuse",
+    "describe": "/describe",
+    "govern": "/govern",
+    "exchange": "/contracts",
+    "prove": "/evidence",
+    "settle": "/invoices",
+    "value": "/value",
+    "watch": "/watch",
+}
+"""Where each station's own page is."""
+
+
+def page_named(name: str) -> Page:
+    """The page with that name."""
+    return next(page for page in PAGES if page.name == name)
