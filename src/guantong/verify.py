@@ -354,7 +354,7 @@ class _Package:
         return True, str(len(self.leaves))
 
     def agreement(self) -> tuple[bool | None, str]:
-        paper = self._paper(rules.AGREEMENT_PATH, {"v", "type", "agreement", "price", "terms"})
+        paper = self._paper(rules.AGREEMENT_PATH, {"agreement", "price", "terms"})
         document = paper["agreement"]
         if document["@id"] != self.manifest.agreement_id:
             raise _Failed("agreement.json is another agreement")

@@ -144,6 +144,15 @@ def test_sizes_zero_and_one() -> None:
     assert not merkle.verify_inclusion(one[0], 0, 0, [], merkle.EMPTY_ROOT)
 
 
+def test_a_path_that_is_too_short_leads_to_no_root() -> None:
+    hashed = hashes(8)
+    proof = merkle.inclusion_proof(merkle.nodes_of(hashed), 3, 8)
+
+    assert merkle.root_of_inclusion(hashed[3], 3, 8, proof) == merkle.root(hashed)
+    assert merkle.root_of_inclusion(hashed[3], 3, 8, proof[:-1]) is None
+    assert merkle.root_of_inclusion(hashed[3], 3, 8, [*proof, hashed[0]]) is None
+
+
 def test_frontiers_that_do_not_fit_their_size_are_refused() -> None:
     with pytest.raises(ValueError):
         Frontier(3, [bytes(32)])

@@ -224,6 +224,17 @@ async def test_what_can_t_be_packed_is_refused_with_its_code_and_leaves_no_file(
     assert list(Path(tmp_path).iterdir()) == []
 
 
+def test_entries_of_this_room_have_a_schema_that_holds(supplier) -> None:
+    import jsonschema_rs
+
+    from guantong.prove.model import ENTRY_KINDS, PACKAGE_MADE
+
+    body = {"agreementId": ID, "manifest": "sha256:" + "0" * 64, "files": 3}
+    assert jsonschema_rs.is_valid(dict(PACKAGE_MADE.schema), body)
+    assert not jsonschema_rs.is_valid(dict(PACKAGE_MADE.schema), {**body, "files": 0})
+    assert [kind.name.partition(".")[0] for kind in ENTRY_KINDS] == ["prove"]
+
+
 def test_leaves_say_which_agreement_they_are_about() -> None:
     def leaf(body: object) -> bytes:
         return canonical_bytes({"v": 1, "body": body})

@@ -140,20 +140,20 @@ def bound(document: Any, term: str) -> set[str]:
 
 def agreement_paper(agreement: Mapping[str, Any], *, price: Mapping[str, Any], terms: str) -> bytes:
     """``agreement.json``: the ODRL agreement as exchanged, and the price plan and terms whose digests it binds."""
-    return canonical_bytes(
-        {"v": 1, "type": "agreement", "agreement": dict(agreement), "price": dict(price), "terms": terms}
-    )
+    return canonical_bytes({"agreement": dict(agreement), "price": dict(price), "terms": terms})
 
 
 def receipt_paper(
-    record: Mapping[str, Any], *, signature: str, countersignature: Mapping[str, Any], state: str
+    record: Mapping[str, Any], *, signature: str, countersignature: Mapping[str, Any] | None, state: str
 ) -> bytes:
-    """``receipts/<n>.json``: a usage record, the provider's signature, the consumer's answer and the state the maker claims."""
+    """``receipts/<n>.json``: a usage record, the provider's signature, the consumer's answer (null without one) and the state the
+    maker claims.
+    """
     return canonical_bytes(
         {
             "record": dict(record),
             "signature": signature,
-            "countersignature": dict(countersignature),
+            "countersignature": dict(countersignature) if countersignature else None,
             "state": state,
         }
     )
