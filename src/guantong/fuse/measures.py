@@ -75,7 +75,7 @@ class Measures:
             batch = one.batch
             if batch.kind != "measurements" or not batch.rows.num_rows:
                 continue
-            rows = batch.rows.to_pylist()
+            rows = _plain_rows(batch.rows)
             kept: list[int] = []
             revisions: list[int] = []
             for number, row in enumerate(rows):
@@ -218,3 +218,14 @@ def _micro(column: Any, kind: Any) -> Any:
     import pyarrow as pa
 
     return column.cast(kind, safe=False) if pa.types.is_timestamp(kind) else column.cast(kind)
+
+
+def _plain_rows(batch: pa.RecordBatch) -> list[dict[str, object]]:
+    """Rows as dicts. Times are cut to microseconds: Python's ``datetime`` can't hold the nanoseconds of an arrival."""
+    import pyarrow as pa
+
+    time = pa.timestamp("us", tz="UTC")
+    columns = [
+        column.cast(time, safe=False) if pa.types.is_timestamp(column.type) else column for column in batch.columns
+    ]
+    return list(pa.RecordBatch.from_arrays(columns, names=batch.schema.names).to_pylist())
