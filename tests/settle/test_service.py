@@ -12,6 +12,7 @@ from tests.settle.conftest import AGREEMENT, CONSUMER, PLAN, PROVIDER, receipt, 
 from guantong.base.canonical import canonical_bytes, unb64
 from guantong.base.errors import Refused, Skippable
 from guantong.base.keys import verify_ed25519
+from guantong.exchange.model import Participant
 from guantong.records import Message
 from guantong.records.tables import LEAVES, OUTBOX
 from guantong.settle.model import AGREED, DISPUTED, ENTRY_KINDS, EXPECTED, ISSUED, REPLACED
@@ -235,14 +236,21 @@ async def test_the_endpoint_answers_over_http_and_says_what_is_wrong(companies):
     issued = await supplier.settle.invoice(PROVIDER, AGREEMENT)
     body = {"invoice": issued.document, "signature": issued.signatures[0]}
 
-    async def callers(request):
-        return CONSUMER, request.headers["x-from"]
+    async def identify(participant, authorization):
+        # whose token this is has been checked in exchange's own tests
+        assert participant == CONSUMER
+        if authorization != "Bearer supplier":
+            raise Refused("exchange.token-refused", reason="there is no bearer token")
+        return Participant(PROVIDER)
 
-    app = Starlette(routes=routes(customer.settle, callers))
-    good = await post(app, orjson.dumps(body), {"x-from": PROVIDER})
-    bad = await post(app, b"{", {"x-from": PROVIDER, "accept-language": "zh-CN"})
-    long = await post(app, b" " * 5_000_000, {"x-from": PROVIDER})
+    app = Starlette(routes=routes(customer.settle, CONSUMER, identify))
+    good = await post(app, orjson.dumps(body), {"authorization": "Bearer supplier"})
+    bad = await post(app, b"{", {"authorization": "Bearer supplier", "accept-language": "zh-CN"})
+    long = await post(app, b" " * 5_000_000, {"authorization": "Bearer supplier"})
 
+    stranger = await post(app, orjson.dumps(body), {})
+
+    assert stranger[0] == 401
     assert (good[0], good[1]["verdict"]) == (200, AGREED)
     assert (bad[0], bad[1]["code"]) == (400, "settle.invoice-unusable")
     assert "账单" in bad[1]["title"]

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
 import orjson
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from guantong.base.errors import GuantongError, Skippable
+from guantong.exchange.ports import Identify
 from guantong.settle.model import MAX_INVOICE_BYTES
 from guantong.settle.service import PATH, Settle
 
-__all__ = ["Callers", "routes"]
-
-Callers = Callable[[Request], Awaitable[tuple[str, str]]]
-"""Request to (participant addressed, verified DID of the caller); exchange's identity check. Raises Refused where there is none."""
+__all__ = ["routes"]
 
 
-def routes(settle: Settle, callers: Callers, *, prefix: str = "") -> list[Route]:
-    """Routes to mount; ``prefix`` is the participant's path where a node serves several (``/p/{participant}``)."""
+def routes(settle: Settle, participant: str, identify: Identify) -> list[BaseRoute]:
+    """Routes of a hosted participant, relative to its root address. identify: exchange's check of the ``Authorization`` header."""
 
     async def take(request: Request) -> Response:
         try:
-            participant, partner = await callers(request)
+            caller = await identify(participant, request.headers.get("authorization", ""))
             body = bytearray()
             async for chunk in request.stream():
                 body += chunk
@@ -36,9 +32,9 @@ def routes(settle: Settle, callers: Callers, *, prefix: str = "") -> list[Route]
                 raise Skippable("settle.invoice-unusable", reason="it is not JSON") from error
             if not isinstance(document, dict):
                 raise Skippable("settle.invoice-unusable", reason="it is not a JSON object")
-            return JSONResponse(await settle.receive(participant, partner, document))
+            return JSONResponse(await settle.receive(participant, caller.did, document))
         except GuantongError as error:
             language = "zh" if request.headers.get("accept-language", "").startswith("zh") else "en"
             return JSONResponse(error.problem(language), error.status, media_type="application/problem+json")
 
-    return [Route(prefix + PATH, take, methods=["POST"])]
+    return [Route(PATH, take, methods=["POST"])]
