@@ -220,7 +220,7 @@ def _micro(column: Any, kind: Any) -> Any:
     return column.cast(kind, safe=False) if pa.types.is_timestamp(kind) else column.cast(kind)
 
 
-def _plain_rows(batch: pa.RecordBatch) -> list[dict[str, object]]:
+def _plain_rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
     """Rows as dicts. Times are cut to microseconds: Python's ``datetime`` can't hold the nanoseconds of an arrival."""
     import pyarrow as pa
 
