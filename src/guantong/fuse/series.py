@@ -94,8 +94,7 @@ class Series:
             source = signals[number].source
             if len(values) > 1 and np.count_nonzero(values[1:] != values[:-1]) >= 0.3 * len(values):
                 varied[source] = varied.get(source, 0) + 1
-            one = find_frozen(times, values, self.settings)
-            if one is not None:
+            for one in find_frozen(times, values, self.settings):
                 rows = one.end - one.begin
                 candidates.setdefault(source, []).append(
                     (number, int(times[one.begin]), int(times[one.end - 1]), rows, one.value, one.open)

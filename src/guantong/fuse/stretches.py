@@ -203,8 +203,9 @@ class Frozen:
     """The newest row is part of it."""
 
 
-def find_frozen(times: Ints, values: Floats, settings: FuseSettings) -> Frozen | None:
-    """The one stretch that stands still, of a signal that otherwise varies; None where there is none, or more than one.
+def find_frozen(times: Ints, values: Floats, settings: FuseSettings) -> list[Frozen]:
+    """Stretches that stand still, of a signal that otherwise varies. One that stands more than twice, or twice at one value, does so by
+    habit.
 
     times: ns, ascending · values: finite.
     """
@@ -212,22 +213,23 @@ def find_frozen(times: Ints, values: Floats, settings: FuseSettings) -> Frozen |
 
     size = len(values)
     if size < settings.frozen_run + 2 * _CONTEXT:
-        return None
+        return []
     edges = np.flatnonzero(np.r_[True, values[1:] != values[:-1], True])
     lengths = np.diff(edges)
-    longest = int(np.argmax(lengths))
-    run = int(lengths[longest])
-    begin, end = int(edges[longest]), int(edges[longest] + run)
-    rest = np.delete(lengths, longest)
-    value = float(values[begin])
-    if run < settings.frozen_run or not len(rest) or value == 0.0 or size - run < 2 * _CONTEXT:
-        return None
+    long = np.flatnonzero(lengths >= settings.frozen_run)
+    rest = np.delete(lengths, long)
+    still = int(lengths[long].sum())
+    if not 1 <= len(long) <= 2 or not len(rest) or size - still < 2 * _CONTEXT:
+        return []
     usual = int(rest.max())
-    varies = len(rest) / (size - run) >= 0.3  # on the whole, a value seldom equals the one before it
-    if (
-        not varies
-        or run < settings.frozen_factor * usual
-        or int(times[end - 1] - times[begin]) < settings.frozen_s * NS
-    ):
-        return None
-    return Frozen(begin, end, value, usual, end == size)
+    varies = len(rest) / (size - still) >= 0.3  # on the whole, a value seldom equals the one before it
+    if not varies or len(np.unique(values[edges[long]])) < len(long):
+        return []
+    found = []
+    for number in long.tolist():
+        run, begin = int(lengths[number]), int(edges[number])
+        end, value = begin + run, float(values[begin])
+        lasts = int(times[end - 1] - times[begin]) >= settings.frozen_s * NS
+        if value != 0.0 and run >= settings.frozen_factor * usual and lasts:
+            found.append(Frozen(begin, end, value, usual, end == size))
+    return found
