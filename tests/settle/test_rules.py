@@ -88,8 +88,10 @@ def test_records_of_two_agreements_make_no_invoice():
 
 
 def test_a_record_that_does_not_count_what_is_charged_is_refused_rather_than_free():
+    record = usage(0, 10)
+    del record["bytes"]
     with pytest.raises(Skippable) as caught:
-        invoice([usage(0, 10)], {"currency": "CNY", "charges": [{"per": "reading", "price": "1"}]})
+        invoice([record], {"currency": "CNY", "charges": [{"per": "byte", "price": "1"}]})
 
     assert caught.value.code == "settle.record-unusable"
 
@@ -98,6 +100,7 @@ def test_readings_are_counted_where_they_are_the_records_unit():
     plan = {"currency": "CNY", "charges": [{"per": "reading", "price": "0.01"}]}
 
     assert invoice([usage(0, 10, unit="readings", quantity=700)], plan)["total"] == "7.00"
+    assert invoice([usage(0, 10)], plan)["total"] == "0.10"
 
 
 def test_only_countersigned_and_marked_one_sided_receipts_count():

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from guantong.base.canonical import unb64url
-from guantong.base.errors import Refused, Retryable
+from guantong.base.errors import Refused
 from guantong.base.keys import Ed25519Key
 from guantong.exchange.identity import public_key_of
 from guantong.exchange.service import Exchange
@@ -70,6 +70,6 @@ class ExchangePartners:
         )
         try:
             answer = orjson.loads(response.body or b"{}")
-        except orjson.JSONDecodeError as error:
-            raise Retryable("settle.partner-busy", partner=partner, status=response.status) from error
+        except orjson.JSONDecodeError:
+            answer = {}
         return response.status, answer if isinstance(answer, dict) else {}

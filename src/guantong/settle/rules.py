@@ -439,6 +439,8 @@ def _metered(per: str, record: Mapping[str, Any]) -> Decimal:
     value = record.get({"row": "rows", "byte": "bytes", "reading": "readings"}[per])
     if value is None and str(record.get("unit", "")).lower().removesuffix("s") == per:
         value = record.get("quantity")
+    if value is None and per == "reading":
+        value = record.get("rows")  # a row of a dataset of readings is one reading
     if isinstance(value, bool) or not (isinstance(value, int) or (isinstance(value, str) and _NUMBER.fullmatch(value))):
         raise Skippable(
             "settle.record-unusable",
