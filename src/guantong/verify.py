@@ -216,7 +216,7 @@ def verify_package(data: bytes, trust: rules.Trust | None = None, *, now_ns: int
             ok, reason = False, str(error)
         except GuantongError as error:
             ok, reason = False, error.message()
-        except (ValueError, KeyError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
+        except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError) as error:
             ok, reason = False, str(error) or type(error).__name__
         report.checks.append(Check(name, ok, reason))
         return ok is not False
@@ -297,15 +297,15 @@ class _Package:
         origin = origin_of(self.manifest.maker)
         own = VerifierKey(origin, ED25519, self.manifest.key)
         self.own_policy = parse_policy(self.files["policy.txt"].decode("utf-8"))
-        if dict(self.own_policy.logs) != {origin: own}:
+        if dict(self.own_policy.logs) != {origin: (own,)}:
             raise _Failed("policy.txt names another log than the maker's")
         self.policy: Policy = self.own_policy if self.trust is None else self.trust.policy
-        key = own if self.trust is None else self.policy.logs.get(origin)
-        if key is None:
+        keys = self.policy.logs.get(origin, ())
+        if not keys:
             raise _Failed(f"the trust file does not list the log {origin}")
         witnesses = list(self.policy.witnesses.values())
-        self.opened = open_note(self.note, [key, *witnesses])
-        if key not in self.opened.signers:
+        self.opened = open_note(self.note, [*keys, *witnesses])
+        if not set(keys) & set(self.opened.signers):
             raise Refused("base.signature-bad", signer=origin)
         self.head = parse_checkpoint(self.opened.note.text)
         if self.head.origin != origin:
@@ -364,11 +364,15 @@ class _Package:
         hashes = {leaf["body"]["agreementHash"] for leaf in self._leaves_of("exchange.agreement-made")}
         if digest(document) not in hashes:
             raise _Failed("the log records no such agreement")
+        remarks = sorted(self.parties)
         for member, term in (("price", rules.PRICE_TERM), ("terms", rules.CONTRACT_TERM)):
-            if paper[member] and digest(paper[member]) not in rules.bound(document, term):
+            bound = rules.bound(document, term)
+            if not paper[member] and bound:
+                remarks.append(f"{member}: only the digest is known")
+            elif paper[member] and digest(paper[member]) not in bound:
                 raise _Failed(f"the {member} is not the one bound into the agreement")
         self.price = paper["price"]
-        return True, ", ".join(sorted(self.parties))
+        return True, ", ".join(remarks)
 
     def receipts(self) -> tuple[bool | None, str]:
         logged = {

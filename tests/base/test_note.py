@@ -232,7 +232,7 @@ def test_the_example_policy_of_the_standard_counts_as_it_says() -> None:
     ]
     policy = parse_policy("\n".join([*lines, "quorum X-and-Y", ""]))
 
-    assert policy.logs == {"log.example": key_of("log.example", LOG)}
+    assert policy.logs == {"log.example": (key_of("log.example", LOG),)}
     assert policy.is_met([witness_key(1), witness_key(3), witness_key(5)])
     assert not policy.is_met([witness_key(1), witness_key(4), witness_key(5)])
     assert not policy.is_met([witness_key(number) for number in (1, 2, 3)])
@@ -263,6 +263,12 @@ W1, W2 = f"witness A {witness_key(1)}\n", f"witness B {witness_key(2)}\n"
 )  # fmt: skip
 def test_other_policies_are_refused(text: str) -> None:
     assert code_of(parse_policy, text) == "base.note-malformed"
+
+
+def test_a_log_may_have_two_keys_while_it_changes_them() -> None:
+    a, b = key_of("log.example", LOG), key_of("log.example", WITNESS)
+
+    assert parse_policy(f"log {a}\nlog {b}\nquorum none\n").logs == {"log.example": (a, b)}
 
 
 def test_forty_logs_and_witnesses_are_no_problem() -> None:

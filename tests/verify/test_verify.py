@@ -11,6 +11,8 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from guantong import verify
 from guantong.base.canonical import canonical_bytes, digest
@@ -358,6 +360,63 @@ def test_the_terms_that_bind_price_and_contract_are_spelt_as_the_exchange_writes
     bound = policy.with_contract({"permission": [{"action": "use"}]}, terms="t", price={"a": "b"})
     assert rules.bound(bound, rules.PRICE_TERM) == {digest({"a": "b"})}
     assert rules.bound(bound, rules.CONTRACT_TERM) == {digest("t")}
+
+
+@pytest.fixture(scope="module")
+def good_files(package_bytes) -> dict[str, bytes]:
+    return {path: data for path, data in rules.read_zip(package_bytes).items() if path != rules.MANIFEST}
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | st.text(max_size=8) | st.floats(-1e6, 1e6),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.data())
+def test_whatever_stands_in_a_paper_the_verifier_answers(world, good_files, data: st.DataObject) -> None:
+    path = data.draw(st.sampled_from(sorted(name for name in good_files if name.endswith(".json"))))
+    paper = json.loads(good_files[path])
+    holder, steps = paper, 0
+    while True:
+        if isinstance(holder, dict) and holder:
+            key = data.draw(st.sampled_from(sorted(holder)))
+        elif isinstance(holder, list) and holder:
+            key = data.draw(st.integers(0, len(holder) - 1))
+        else:
+            return
+        steps += 1
+        if not isinstance(holder[key], (dict, list)) or not holder[key] or data.draw(st.integers(0, 2)) == 0:
+            break
+        holder = holder[key]
+    old, holder[key] = holder[key], data.draw(JSON)
+    same = canonical_bytes({"x": old}) == canonical_bytes({"x": holder[key]})
+    changed = {**good_files, path: canonical_bytes(paper)}
+    verdict = verify_package(world.pack(changed), world.trust(), now_ns=NOW).verdict
+    # the state written beside a countersigned receipt is the maker's remark: the signatures decide
+    remark = path.startswith("receipts/") and steps == 1 and key == "state"
+    # a text that the maker does not have can be missing, if the agreement binds it; it can't be another
+    remark = remark or (path == "agreement.json" and steps == 1 and key == "terms" and not holder[key])
+    assert verdict == "ok" if same or remark else verdict == "not-ok"
+
+
+def test_terms_known_only_by_their_digest_are_said_to_be_so(world, good_files) -> None:
+    data = world.pack(change(good_files, "agreement.json", lambda paper: paper.update(terms="")))
+    report = verify_package(data, world.trust(), now_ns=NOW)
+
+    assert report.verdict == "ok"
+    assert "terms: only the digest is known" in report.text()
+
+
+def test_json_nested_too_deeply_is_not_ok(world, good_files) -> None:
+    for depth in (300, 900, 100_000):
+        deep = b"[" * depth + b"]" * depth
+        for path in ("agreement.json", "log/000000000300.json", "receipts/000001.json"):
+            assert verify_package(world.pack({**good_files, path: deep}), world.trust()).verdict == "not-ok"
+        manifest = rules.write_zip({**good_files, rules.MANIFEST: b'{"x":' + deep + b"}"})
+        assert verify_package(manifest, world.trust()).verdict == "not-ok"
 
 
 # ---- the command

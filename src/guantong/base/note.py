@@ -348,8 +348,8 @@ def parse_proof(data: bytes) -> Proof:
 class Policy:
     """Which logs and witnesses count, and how many of them must have cosigned (tlog-policy)."""
 
-    logs: Mapping[str, VerifierKey]
-    """By origin."""
+    logs: Mapping[str, tuple[VerifierKey, ...]]
+    """By origin; several keys while a log changes its key."""
     witnesses: Mapping[str, VerifierKey]
     """By the policy's own names."""
     groups: Mapping[str, tuple[int, tuple[str, ...]]] = field(default_factory=dict)
@@ -371,7 +371,7 @@ class Policy:
     @property
     def text(self) -> str:
         """The policy file."""
-        lines = [f"log {key}" for key in self.logs.values()]
+        lines = [f"log {key}" for keys in self.logs.values() for key in keys]
         lines += [f"witness {name} {key}" for name, key in self.witnesses.items()]
         lines += [f"group {name} {number} {' '.join(members)}" for name, (number, members) in self.groups.items()]
         return "".join(f"{line}\n" for line in (*lines, f"quorum {self.quorum}"))
@@ -386,7 +386,7 @@ def parse_policy(text: str, *, other: Mapping[str, Callable[[Sequence[str]], Non
     Raises Skippable ``base.note-malformed``: unknown lines, names used before they are defined, a name in two groups, a key twice,
     no quorum or two.
     """
-    logs: dict[str, VerifierKey] = {}
+    logs: dict[str, tuple[VerifierKey, ...]] = {}
     witnesses: dict[str, VerifierKey] = {}
     groups: dict[str, tuple[int, tuple[str, ...]]] = {}
     members_used: set[str] = set()
@@ -417,7 +417,7 @@ def parse_policy(text: str, *, other: Mapping[str, Callable[[Sequence[str]], Non
         match fields:
             case ["log", word] | ["log", word, _]:
                 key = key_from(word, ED25519)
-                logs[key.name] = key
+                logs[key.name] = (*logs.get(key.name, ()), key)
             case ["witness", name, word] | ["witness", name, word, _]:
                 witnesses[new_name(name)] = key_from(word, COSIGNATURE)
             case ["group", name, wanted, *members] if members:
