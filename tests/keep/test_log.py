@@ -332,3 +332,14 @@ async def test_a_full_disk_refuses_the_batch_and_leaves_a_log_that_opens_and_goe
         found = await log.read(ME, 0, 10**6)
         assert set(known) <= {entry.position for entry in found}
         assert await log.append(ME, batch(1)) > max(known)
+
+
+async def test_a_commit_waits_for_the_disk(tmp_path):
+    """SQLite: synchronous 2 is FULL; a killed process cannot show this, only a power cut could."""
+    with log_at(tmp_path) as log:
+        connection = log._begin()
+        try:
+            assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+            assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        finally:
+            connection.execute("ROLLBACK")

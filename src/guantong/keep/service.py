@@ -233,14 +233,14 @@ class Keep:
     async def latest(self, participant: str, signal_ids: Iterable[int] | None = None) -> pa.Table:
         """The last reading of each signal, columns of ``clean_schema``, by signal id. Answered from memory."""
         import pyarrow as pa
-        from pyarrow.dataset import field as column
+        import pyarrow.compute as pc
 
         state = await self._state(participant)
         with state.tail.lock:
             rows = state.tail.latest.table()
         if signal_ids is None:
             return rows
-        return rows.filter(column("signal_id").isin(pa.array(sorted(set(signal_ids)), pa.int32())))
+        return rows.filter(pc.field("signal_id").isin(pa.array(sorted(set(signal_ids)), pa.int32())))
 
     async def range(
         self,
@@ -490,14 +490,14 @@ class Keep:
 
     def _new(self, state: _State, name: str, position: int, rows: pa.Table) -> pa.Table:
         """What of the rows a table lacks, when it may be ahead of the others after a crash."""
-        from pyarrow.dataset import field as column
-
         committed = state.committed.get(name, 0)
         if committed <= state.tail.position:
             return rows
         if position <= committed:
             return rows.slice(0, 0)
-        return rows.filter(column("log_position") > committed)
+        import pyarrow.compute as pc
+
+        return rows.filter(pc.field("log_position") > committed)
 
     async def _due(self, state: _State) -> None:
         """Commit now, later or not at all, as the settings say."""
