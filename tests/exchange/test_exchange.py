@@ -91,7 +91,7 @@ async def test_every_message_that_leaves_is_valid_against_the_protocol_s_schemas
         if body and "/dsp/2025-1/" in url:
             sent = orjson.loads(body)
             wrong.extend(messages.problems(sent["@type"], sent))
-        return None
+        return
 
     network.before.append(look)
     agreement_id = await agreed(provider, consumer)
@@ -226,7 +226,11 @@ async def test_nothing_is_offered_without_a_statement_of_rights(pair, product):
 
 async def test_a_product_with_an_unknown_term_is_refused_by_name(pair, product):
     provider, _ = pair
-    policy = {"permission": [{"action": "use", "constraint": [{"leftOperand": "moonPhase", "operator": "eq", "rightOperand": "full"}]}]}
+    policy = {
+        "permission": [
+            {"action": "use", "constraint": [{"leftOperand": "moonPhase", "operator": "eq", "rightOperand": "full"}]}
+        ]
+    }
 
     with pytest.raises(Refused) as refused:
         await provider.exchange.offer(provider.did, product(policy=policy))
@@ -236,12 +240,21 @@ async def test_a_product_with_an_unknown_term_is_refused_by_name(pair, product):
 async def test_a_product_is_seen_by_those_it_is_meant_for_only(companies, pair, product):
     provider, consumer = pair
     stranger = await companies("localhost:7003")
-    only = {"permission": [{"action": "use", "constraint": [{"leftOperand": "recipient", "operator": "eq", "rightOperand": consumer.did}]}]}
+    only = {
+        "permission": [
+            {
+                "action": "use",
+                "constraint": [{"leftOperand": "recipient", "operator": "eq", "rightOperand": consumer.did}],
+            }
+        ]
+    }
     await provider.exchange.offer(provider.did, product(id="a", dataset_id="a", visible_to=(consumer.did,)))
     await provider.exchange.offer(provider.did, product(id="b", dataset_id="b", policy=only))
 
     async def seen(company):
-        return {o.dataset_id for o in (await company.exchange.catalogue(company.did, provider.base, provider.did)).offers}
+        return {
+            o.dataset_id for o in (await company.exchange.catalogue(company.did, provider.base, provider.did)).offers
+        }
 
     assert (await seen(consumer), await seen(stranger)) == ({"a", "b"}, set())
     assert (await call(provider, stranger, "GET", "/catalog/datasets/b"))[0] == 404
@@ -278,7 +291,9 @@ async def test_a_dataset_is_valid_and_an_unknown_filter_is_refused(pair, product
     await provider.exchange.offer(provider.did, product())
 
     _, dataset = await call(provider, consumer, "GET", "/catalog/datasets/urn:dataset:spindle")
-    status, error = await call(provider, consumer, "POST", "/catalog/request", message("CatalogRequestMessage", filter=[{"a": 1}]))
+    status, error = await call(
+        provider, consumer, "POST", "/catalog/request", message("CatalogRequestMessage", filter=[{"a": 1}])
+    )
 
     assert messages.problems("Dataset", dataset) == []
     assert (status, error["@type"]) == (400, "CatalogError")
@@ -289,7 +304,9 @@ async def test_a_dataset_is_valid_and_an_unknown_filter_is_refused(pair, product
 
 def request_of(consumer, product, pid="urn:consumer:1", **changes):
     offer = {"@id": product.offer_id, "@type": "Offer", "target": product.dataset_id, "permission": [{"action": "use"}]}
-    return message("ContractRequestMessage", consumerPid=pid, offer={**offer, **changes}, callbackAddress=consumer.base + "/")
+    return message(
+        "ContractRequestMessage", consumerPid=pid, offer={**offer, **changes}, callbackAddress=consumer.base + "/"
+    )
 
 
 async def test_the_same_consumer_pid_gives_the_same_process(pair, product):
@@ -425,7 +442,10 @@ async def test_text_shown_beside_an_offer_must_be_bound_into_it(pair, product):
     await provider.exchange.offer(provider.did, product())
     offer = (await consumer.exchange.catalogue(consumer.did, provider.base, provider.did)).offers[0]
 
-    for changed in (dataclasses.replace(offer, price={"perRow": "0"}), dataclasses.replace(offer, terms="Free of charge.")):
+    for changed in (
+        dataclasses.replace(offer, price={"perRow": "0"}),
+        dataclasses.replace(offer, terms="Free of charge."),
+    ):
         with pytest.raises(Refused) as refused:
             await consumer.exchange.negotiate(consumer.did, provider.base, provider.did, changed)
         assert refused.value.code == "exchange.term-refused"
@@ -607,7 +627,9 @@ async def test_an_expired_token_is_refused(companies, agreed, started):
     assert "401" in refused.value.facts["reason"]
 
 
-@pytest.mark.parametrize("verb, state", [("suspend", "SUSPENDED"), ("complete", "COMPLETED"), ("terminate", "TERMINATED")])
+@pytest.mark.parametrize(
+    "verb, state", [("suspend", "SUSPENDED"), ("complete", "COMPLETED"), ("terminate", "TERMINATED")]
+)
 async def test_a_token_ends_with_its_transfer(pair, agreed, started, verb, state):
     provider, consumer = pair
     transfer_id = await started(provider, consumer, await agreed(provider, consumer))
@@ -659,7 +681,11 @@ async def test_an_open_delivery_stops_when_its_transfer_is_terminated(companies,
 
 
 def counted(limit):
-    return {"permission": [{"action": "use", "constraint": [{"leftOperand": "count", "operator": "lteq", "rightOperand": str(limit)}]}]}
+    return {
+        "permission": [
+            {"action": "use", "constraint": [{"leftOperand": "count", "operator": "lteq", "rightOperand": str(limit)}]}
+        ]
+    }
 
 
 async def test_a_count_ends_deliveries_also_after_a_restart(pair, agreed, started):
@@ -707,7 +733,11 @@ async def test_a_time_window_is_checked_at_each_delivery(companies, agreed, star
     provider = await companies("localhost:7001", clock=clock)
     consumer = await companies("localhost:7002", clock=clock)
     end = messages_time(clock.now() + 60 * NS)
-    window = {"permission": [{"action": "use", "constraint": [{"leftOperand": "dateTime", "operator": "lteq", "rightOperand": end}]}]}
+    window = {
+        "permission": [
+            {"action": "use", "constraint": [{"leftOperand": "dateTime", "operator": "lteq", "rightOperand": end}]}
+        ]
+    }
     transfer_id = await started(provider, consumer, await agreed(provider, consumer, policy=window))
     await pulled(consumer, transfer_id)
 
@@ -726,7 +756,11 @@ def messages_time(instant):
 
 async def test_a_stated_purpose_must_be_the_agreed_one(pair, agreed, started):
     provider, consumer = pair
-    policy = {"permission": [{"action": "use", "constraint": [{"leftOperand": "purpose", "operator": "eq", "rightOperand": "quality"}]}]}
+    policy = {
+        "permission": [
+            {"action": "use", "constraint": [{"leftOperand": "purpose", "operator": "eq", "rightOperand": "quality"}]}
+        ]
+    }
     transfer_id = await started(provider, consumer, await agreed(provider, consumer, policy=policy))
 
     await pulled(consumer, transfer_id, purpose="quality")
@@ -795,7 +829,10 @@ async def test_from_a_plain_connector_the_consumer_keeps_its_own_one_sided_recor
     async def without_our_headers(scope, receive, send):
         async def plain(event):
             if event["type"] == "http.response.start":
-                event = {**event, "headers": [pair for pair in event["headers"] if not pair[0].startswith(b"guantong-")]}
+                event = {
+                    **event,
+                    "headers": [pair for pair in event["headers"] if not pair[0].startswith(b"guantong-")],
+                }
             await send(event)
 
         await app(scope, receive, plain)
@@ -848,7 +885,12 @@ async def test_a_question_under_an_agreement_is_answered_and_recorded(companies,
         with pytest.raises(Refused):
             await consumer.exchange.ask(consumer.did, agreement_id, kind, body)
     status, problem = await call(
-        provider, stranger, "POST", "/guantong/questions", {"kind": "double", "agreementId": agreement_id, "body": {"n": 1}}, base=""
+        provider,
+        stranger,
+        "POST",
+        "/guantong/questions",
+        {"kind": "double", "agreementId": agreement_id, "body": {"n": 1}},
+        base="",
     )
 
     assert answer == {"n": 42}

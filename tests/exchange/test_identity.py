@@ -163,7 +163,9 @@ async def test_the_evidence_key_can_not_make_tokens(tokens, clock, them):
 
 
 async def test_without_a_key_id_an_issuer_with_several_keys_is_refused(tokens, clock, them):
-    assert await refusal(tokens, signed(them, claims_of(clock), kid=None)) == "it names no key and its issuer has several"
+    assert (
+        await refusal(tokens, signed(them, claims_of(clock), kid=None)) == "it names no key and its issuer has several"
+    )
 
 
 async def test_without_a_key_id_the_only_key_of_an_issuer_is_taken(tokens, clock, them, web):
@@ -179,7 +181,9 @@ async def test_a_stranger_s_signature_is_refused(tokens, clock, them):
     assert await refusal(tokens, signed(stranger, claims_of(clock))) == "its signature does not match"
 
 
-@pytest.mark.parametrize("text", ["", "Basic abc", "Bearer", "Bearer a.b", "Bearer a.b.c.d", "Bearer é.b.c", "Bearer " + "a" * 20_000])
+@pytest.mark.parametrize(
+    "text", ["", "Basic abc", "Bearer", "Bearer a.b", "Bearer a.b.c.d", "Bearer é.b.c", "Bearer " + "a" * 20_000]
+)
 async def test_what_is_no_token_is_refused(tokens, text):
     assert await refusal(tokens, text)
 

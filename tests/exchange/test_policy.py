@@ -65,7 +65,9 @@ def test_the_ends_of_a_time_window_are_open_or_closed_as_written(operator, offse
     assert (terms.refusal("did:web:a", AT - offset) == "") is allowed
 
 
-@pytest.mark.parametrize("operator, uses, allowed", [("lteq", 2, True), ("lteq", 3, False), ("lt", 1, True), ("lt", 2, False)])
+@pytest.mark.parametrize(
+    "operator, uses, allowed", [("lteq", 2, True), ("lteq", 3, False), ("lt", 1, True), ("lt", 2, False)]
+)
 def test_a_count_is_enforced(operator, uses, allowed):
     terms = compile_policy(permit(term("count", operator, "3")))
 

@@ -144,12 +144,15 @@ class ArrowReader:
                     self._dictionaries += message
                 elif self._dictionaries:
                     stream = self._head + self._dictionaries + message + _CONTINUATION + b"\0\0\0\0"
-                    yield from pa.ipc.open_stream(pa.py_buffer(stream))
+                    for batch in pa.ipc.open_stream(pa.py_buffer(stream)):
+                        batch.validate(full=True)
+                        yield batch
                 else:
                     batch = pa.ipc.read_record_batch(pa.ipc.read_message(pa.py_buffer(message)), self._schema)
                     batch.validate(full=True)
                     yield batch
-        except (pa.ArrowException, struct.error, IndexError) as error:
+        except (pa.ArrowException, OSError, ValueError, KeyError, IndexError, struct.error, MemoryError) as error:
+            # pyarrow answers hostile bytes with exceptions of many classes
             raise Skippable("exchange.body-unreadable", reason=str(error)[:200]) from error
 
     @property
