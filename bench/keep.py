@@ -165,7 +165,7 @@ async def to_table(keep: Keep, folder: Path, rows: pa.Table, runs: int) -> None:
             deltalake.write_deltalake(table, piece, mode="append", writer_properties=properties)
         theirs.append(rows.num_rows / (time.perf_counter() - begun))
     show(
-        "log to table (100,000 rows a commit, durable)",
+        "clean rows to table (100,000 a commit, durable)",
         "points/s",
         ours,
         theirs,

@@ -11,12 +11,13 @@ from guantong.base.batch import measurement_schema
 from guantong.keep.model import MEASUREMENT_KEY, READINGS_KEY, clean_measurement_schema, clean_schema
 
 
-def test_a_node_that_only_opens_keep_loads_no_engine():
+def test_a_node_that_only_opens_keep_and_asks_how_it_is_loads_no_engine():
     code = (
         "import sys, tempfile, asyncio; from pathlib import Path\n"
         "from guantong.base.clock import SystemClock; from guantong.keep.service import Keep\n"
         "async def main():\n"
-        "    async with Keep(Path(tempfile.mkdtemp()), None, SystemClock()) as keep: await keep.stored('did:web:a')\n"
+        "    async with Keep(Path(tempfile.mkdtemp()), None, SystemClock()) as keep:\n"
+        "        await keep.stored('did:web:a'); assert (await keep.stats('did:web:a')).rows == 0\n"
         "asyncio.run(main())\n"
         "print([name for name in ('pyarrow', 'duckdb', 'deltalake', 'polars', 'obstore') if name in sys.modules])"
     )

@@ -17,13 +17,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from guantong.base.batch import Batch
 from guantong.base.clock import Clock
 from guantong.base.entry import Entry
 from guantong.base.errors import ConfigProblem, GuantongError, Retryable
-from guantong.keep.delta import MEASUREMENTS, READINGS, Table
+from guantong.keep.delta import MEASUREMENTS, READINGS, Snapshot, Table
 from guantong.keep.log import Log
 from guantong.keep.model import COMMITTED, Filter, KeepSettings, KeepStats, Logged
 from guantong.keep.tail import Latest, Piece, Tail
@@ -364,28 +364,32 @@ class Keep:
         state = await self._state(participant)
         mark = await self._log.mark(participant)
         engine, _ = await self._ready(participant, READINGS, False)
-        names = sorted(state.names | {READINGS, MEASUREMENTS})
-        views = [self._table(state, name) for name in names]
+        # a table that was never committed is not opened: asking an idle node how it is must not load an engine
+        views = [self._table(state, name) for name in sorted(state.names)]
 
-        def work(guard: Guard) -> tuple[dict[str, Any], int, list[int]]:
-            from pyarrow.dataset import field as column
-
-            seen = {table.name: table.view(state.tail) for table in views}
+        def work(guard: Guard) -> tuple[dict[str, Snapshot], int, list[int]]:
+            with state.tail.lock:
+                seen = {name: (Snapshot(-1, None, ()), state.tail.waiting(name)) for name in (READINGS, MEASUREMENTS)}
+            for table in views:
+                guard.check()
+                seen[table.name] = table.view(state.tail)
             shot, pieces = seen[READINGS]
             revised = 0
             if shot.dataset is not None and shot.revised(None, None):
-                revised = shot.dataset.count_rows(filter=column("revision") > 0)
+                import pyarrow.compute as pc
+
+                revised = shot.dataset.count_rows(filter=pc.field("revision") > 0)
             times = [time for file in shot.files for time in (file.first, file.last) if time is not None]
             for piece in pieces:
                 times += _span(piece.rows)
-            return seen, revised, times
+            return {name: look for name, (look, _) in seen.items()}, revised, times
 
         seen, revised, times = await engine.run(work)
-        files = [file for shot, _ in seen.values() for file in shot.files]
+        files = [file for shot in seen.values() for file in shot.files]
         return KeepStats(
-            rows=sum(file.rows for file in seen[READINGS][0].files),
+            rows=sum(file.rows for file in seen[READINGS].files),
             revisions=revised,
-            measurements=sum(file.rows for file in seen[MEASUREMENTS][0].files),
+            measurements=sum(file.rows for file in seen[MEASUREMENTS].files),
             tail_rows=state.tail.rows,
             bytes=sum(file.bytes for file in files),
             files=len(files),
