@@ -15,11 +15,15 @@ from guantong.connect.aid import from_aid, to_aid
 from guantong.connect.model import KINDS, Form, Interface, Property, SecurityScheme
 
 ID = "urn:example:submodel:aid"
-plain = st.text(st.characters(min_codepoint=32, max_codepoint=0xD7FF, exclude_categories=("Cs", "Cc")), min_size=1, max_size=20)
+plain = st.text(
+    st.characters(min_codepoint=32, max_codepoint=0xD7FF, exclude_categories=("Cs", "Cc")), min_size=1, max_size=20
+)
 stripped = plain.map(str.strip).filter(bool)
 short = st.from_regex(r"[A-Za-z][A-Za-z0-9_]{1,15}", fullmatch=True)
 optional = st.none() | plain
-terms = st.lists(st.tuples(short.map(lambda name: "uav_" + name), plain), max_size=3, unique_by=lambda term: term[0].lower()).map(tuple)
+terms = st.lists(
+    st.tuples(short.map(lambda name: "uav_" + name), plain), max_size=3, unique_by=lambda term: term[0].lower()
+).map(tuple)
 names = st.lists(short, max_size=2).map(tuple)
 forms = st.builds(Form, href=plain, content_type=optional, subprotocol=optional, security=names, terms=terms)
 numbers = st.none() | st.integers(-1000, 1000).map(str)
@@ -56,9 +60,13 @@ interfaces = st.builds(
     support=st.none() | st.just("mailto:help@example.org"),
     content_type=optional,
     security=names,
-    schemes=st.lists(st.builds(SecurityScheme, short, short, terms), max_size=2, unique_by=lambda scheme: scheme.name.lower()).map(tuple),
+    schemes=st.lists(
+        st.builds(SecurityScheme, short, short, terms), max_size=2, unique_by=lambda scheme: scheme.name.lower()
+    ).map(tuple),
     properties=properties(1),
-    terms=st.lists(st.tuples(st.sampled_from(["device", "count", "pattern"]), plain), max_size=2, unique_by=lambda t: t[0]).map(tuple),
+    terms=st.lists(
+        st.tuples(st.sampled_from(["device", "count", "pattern"]), plain), max_size=2, unique_by=lambda t: t[0]
+    ).map(tuple),
 )
 
 
@@ -80,9 +88,23 @@ def test_a_description_is_valid_for_the_metamodel(many):
 
 
 def opcua() -> dict:
-    prop = Property("Speed", "number", unit="RPM", form=Form("/?id=nsu=urn:x;s=Speed", terms=(("uav_browsePath", "/Objects/Speed"),)))
+    prop = Property(
+        "Speed",
+        "number",
+        unit="RPM",
+        form=Form("/?id=nsu=urn:x;s=Speed", terms=(("uav_browsePath", "/Objects/Speed"),)),
+    )
     return to_aid(
-        [Interface("pump", "opcua", "opc.tcp://m:4840", security=("opcua_channel_sc",), schemes=(SecurityScheme("opcua_channel_sc", "uav_channelsec"),), properties=(prop,))],
+        [
+            Interface(
+                "pump",
+                "opcua",
+                "opc.tcp://m:4840",
+                security=("opcua_channel_sc",),
+                schemes=(SecurityScheme("opcua_channel_sc", "uav_channelsec"),),
+                properties=(prop,),
+            )
+        ],
         id=ID,
     )
 
@@ -116,7 +138,9 @@ def test_interfaces_without_a_reader_are_named_not_dropped():
     assert from_aid(document).unread[0][0] == "pump"
 
 
-@pytest.mark.parametrize("document", [{}, {"modelType": "Submodel"}, {"modelType": "Submodel", "submodelElements": [1, None]}, []])
+@pytest.mark.parametrize(
+    "document", [{}, {"modelType": "Submodel"}, {"modelType": "Submodel", "submodelElements": [1, None]}, []]
+)
 def test_other_documents_are_refused_with_a_code(document):
     with pytest.raises(Skippable) as caught:
         from_aid(document)

@@ -72,7 +72,7 @@ class Described:
     """Interfaces that connect has no reader for, or that can't be used: idShort and why."""
 
 
-def to_aid(interfaces: Iterable[Interface], *, id: str) -> dict[str, Any]:  # noqa: A002 - the metamodel's own name
+def to_aid(interfaces: Iterable[Interface], *, id: str) -> dict[str, Any]:
     """The submodel, as JSON of the metamodel. ``id`` is the submodel's identifier."""
     elements, taken = [], set[str]()
     for interface in interfaces:
@@ -118,7 +118,9 @@ def _interface(interface: Interface, short: str, submodel: str) -> dict[str, Any
     own = [("kind", interface.kind), *interface.terms]
     if interface.name != short:
         own.append(("name", interface.name))
-    children.append(_collection(_OWN, [_text(name, value, NAMESPACE + name) for name, value in own], NAMESPACE + "terms"))
+    children.append(
+        _collection(_OWN, [_text(name, value, NAMESPACE + name) for name, value in own], NAMESPACE + "terms")
+    )
     element = _collection(short, children, _A + "Interface")
     element["supplementalSemanticIds"] = [_external(_TD_ID), _external(interface.protocol)]
     return element
@@ -200,8 +202,9 @@ def _form(form: Form, path: tuple[str, str]) -> dict[str, Any]:
 
 def _security(names: Iterable[str], path: tuple[str, str]) -> dict[str, Any]:
     submodel, short = path
-    above = ("Submodel", submodel), *(
-        ("SubmodelElementCollection", step) for step in (short, "EndpointMetadata", "securityDefinitions")
+    above = (
+        ("Submodel", submodel),
+        *(("SubmodelElementCollection", step) for step in (short, "EndpointMetadata", "securityDefinitions")),
     )
     references = [
         {
@@ -384,7 +387,9 @@ def _own(children: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _kind_of(base: str) -> str:
     scheme = base.partition(":")[0].strip().lower()
-    return {"opc.tcp": "opcua", "http": "mtconnect", "https": "mtconnect", "shdr": "shdr", "file": "folder"}.get(scheme, "")
+    return {"opc.tcp": "opcua", "http": "mtconnect", "https": "mtconnect", "shdr": "shdr", "file": "folder"}.get(
+        scheme, ""
+    )
 
 
 def _supplemental(element: Mapping[str, Any]) -> list[str]:

@@ -64,7 +64,7 @@ def form_of(path: Path) -> str:
     if head[:4] == b"PAR1":
         return "parquet"
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if start.startswith(b"<?xml") or start.startswith(b"<QIFDocument") or start.startswith(b"<MTConnect"):
+    if start.startswith((b"<?xml", b"<QIFDocument", b"<MTConnect")):
         if b"MTConnectStreams" in head:
             return "mtconnect-streams"
         if b"QIFDocument" in head or path.suffix.lower() == ".qif":

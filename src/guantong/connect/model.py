@@ -187,7 +187,8 @@ class Interface:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON with every field; :func:`from_json` is its inverse."""
-        return _plain(self)
+        plain: dict[str, Any] = _plain(self)
+        return plain
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Interface:

@@ -16,7 +16,7 @@ import contextlib
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote
 
 from guantong.base.batch import BAD, GOOD
@@ -28,10 +28,14 @@ from guantong.connect.model import Form, Interface, Property
 from guantong.connect.rules import names_of, units_of
 
 try:
-    from asyncua import Client, ua
+    import asyncua
     from asyncua.common.subscription import Subscription
 except ModuleNotFoundError as error:
     raise ConfigProblem("base.extra-missing", feature="OPC UA", extra="opcua") from error
+
+Client: Any = asyncua.Client  # type: ignore[attr-defined]
+ua: Any = asyncua.ua
+"""Untyped here: the package's annotations do not cover what it exports."""
 
 __all__ = ["OVERFLOW", "OpcUaReader", "browse", "look", "unece_code"]
 
@@ -88,7 +92,7 @@ class OpcUaReader:
             with contextlib.suppress(*_foreign()):
                 await client.disconnect()
 
-    async def _subscribe(self, client: Client, delivery: Delivery, failed: asyncio.Future[None]) -> _Kept:
+    async def _subscribe(self, client: Any, delivery: Delivery, failed: asyncio.Future[None]) -> _Kept:
         period_ms = float(self._interface.term("interval_ms") or 100)
         parameters = ua.CreateSubscriptionParameters()
         parameters.RequestedPublishingInterval = period_ms
@@ -108,12 +112,16 @@ class _Kept(Subscription):
     """A subscription that hands values straight to the delivery and survives a cut with what the server kept."""
 
     def __init__(self, session: Any, parameters: Any, delivery: Delivery, failed: asyncio.Future[None]) -> None:
-        super().__init__(session, parameters, handler=object())
+        super().__init__(
+            session, parameters, handler=cast("Any", object())
+        )  # a handler, so that no queue drops anything
+        self._session: Any = session
         self._delivery = delivery
         self._failed = failed
         self._signals: dict[int, str] = {}
         self._times: dict[str, int] = {}
         self._newest = 0
+        self._early: list[tuple[int, Any, int]] = []
 
     async def watch(self, nodes: Mapping[str, Any], interface: Interface) -> None:
         """Monitor the nodes, by signal."""
@@ -122,7 +130,7 @@ class _Kept(Subscription):
         signals = list(nodes)
         for begin in range(0, len(signals), _ITEMS_PER_CALL):
             part = signals[begin : begin + _ITEMS_PER_CALL]
-            handles = await self.subscribe_data_change(
+            handles: Any = await cast("Any", self).subscribe_data_change(
                 [nodes[signal] for signal in part], queuesize=queue, sampling_interval=sampling
             )
             by_handle = {item.server_handle: client_handle for client_handle, item in self._monitored_items.items()}
@@ -148,7 +156,7 @@ class _Kept(Subscription):
         start = self._newest
         try:
             for number in range(first, min(last, first + 1000) + 1):
-                message = await self.server.republish(self.subscription_id, number)
+                message = await self._session.republish(self.subscription_id, number)
                 await super().publish_callback(ua.PublishResult(self.subscription_id, NotificationMessage=message))
         except _foreign() as error:
             _time_gap(self._delivery, start, self._delivery.clock.now(), f"messages {first} to {last}: {_say(error)}")
@@ -173,10 +181,6 @@ class _Kept(Subscription):
             else:
                 self._value(signal, item.Value, receive)
         return ()
-
-    @property
-    def _early(self) -> list[tuple[int, Any, int]]:
-        return self.__dict__.setdefault("_early_values", [])
 
     async def _flush_early(self) -> None:
         early = list(self._early)
@@ -228,7 +232,7 @@ class _Kept(Subscription):
         parameters.SubscriptionIds = [self.subscription_id]
         parameters.SendInitialValues = False
         try:
-            results = await self.server.transfer_subscriptions(parameters)
+            results = await self._session.transfer_subscriptions(parameters)
         except _foreign() as error:
             await self._renew(_say(error))
             return
@@ -237,8 +241,8 @@ class _Kept(Subscription):
         if result is None or (code != _NOTHING_TO_DO and not result.StatusCode.is_good()):
             await self._renew("no result" if result is None else str(result.StatusCode))
             return
-        self.server._subscription_callbacks[self.subscription_id] = self.publish_callback
-        self.server.ensure_publish_loop()
+        self._session._subscription_callbacks[self.subscription_id] = self.publish_callback
+        self._session.ensure_publish_loop()
         # where the transfer was done, the server lists what it holds; where there was nothing to transfer, it does not: then we ask
         # number by number until it has no more
         held = None if code == _NOTHING_TO_DO else [int(number) for number in result.AvailableSequenceNumbers or []]
@@ -257,7 +261,7 @@ class _Kept(Subscription):
         self._replaying = True
         try:
             for number in wanted:
-                message = await self.server.republish(self.subscription_id, number)
+                message = await self._session.republish(self.subscription_id, number)
                 if not message.NotificationData:  # some servers answer so instead of BadMessageNotAvailable
                     return held is None
                 await self.publish_callback(ua.PublishResult(self.subscription_id, NotificationMessage=message))
@@ -295,7 +299,7 @@ def _time_gap(delivery: Delivery, start: int, end: int, reason: str) -> None:
     delivery.gap(since=start, until=end, count=0, unit="time", reason=reason, start=start, end=end)
 
 
-async def browse(client: Client, *, limit: int = _MAX_NODES) -> tuple[Property, ...]:
+async def browse(client: Any, *, limit: int = _MAX_NODES) -> tuple[Property, ...]:
     """Variables below Objects, the server's own left out: key is namespace URI and browse path, with unit and type.
 
     Raises what asyncua raises; callers turn it into ours.
@@ -368,7 +372,7 @@ async def look(url: str, timeout_s: float) -> tuple[tuple[Property, ...], dict[s
     return offers, facts
 
 
-async def _describe(client: Client, reference: Any, path: str, uris: list[str]) -> Property:
+async def _describe(client: Any, reference: Any, path: str, uris: list[str]) -> Property:
     node_id = reference.NodeId
     uri = uris[node_id.NamespaceIndex]
     kind = {"i": "i", "s": "s", "g": "g", "b": "b"}.get(node_id.to_string().split(";")[-1][0], "s")
@@ -396,7 +400,7 @@ async def _describe(client: Client, reference: Any, path: str, uris: list[str]) 
     )
 
 
-async def _nodes(client: Client, properties: tuple[Property, ...]) -> dict[str, Any]:
+async def _nodes(client: Any, properties: tuple[Property, ...]) -> dict[str, Any]:
     """The node of each property, by its key; a namespace is found by its URI, because its index may change."""
     uris = await client.get_namespace_array()
     found = {}

@@ -3,7 +3,7 @@
 Forms of a line, as the NIST recordings and the adapter guide of the C++ agent have them: ``time|key|value``; several ``key|value``
 pairs behind one time; a condition with ``time|key|level|native code|native severity|qualifier|text``; a message with
 ``time|key|native code|text``. The device model says which keys are conditions and messages; without one, a line of seven fields whose
-third is a level is a condition. Times have no, three, six, seven or nine fractional digits and may carry ``@duration``.
+third is a level is a condition, and a line of four is one that was cut. Times have no, three, six, seven or nine fractional digits and may carry ``@duration``.
 
 What can't be read is quarantined with its offset and reason. A line that another was broken off from is quarantined as well, because
 its last value may be cut: that of a recording wrapped at the width of a screen, and that before a stray number with a year's digits.
@@ -245,8 +245,8 @@ class ShdrParser:
                 place += width + 1
         except Skippable as error:
             return error.code.partition(".")[2]
-        for key, value in found:
-            rows.append(key.rpartition(":")[2] if ":" in key and key not in self._items else key, time, receive, value)
+        for name, reading in found:
+            rows.append(name, time, receive, reading)
         return None
 
     def _width(self, key: str, fields: list[str], place: int) -> int:
@@ -258,8 +258,6 @@ class ShdrParser:
             level = fields[2].strip().upper()
             if level in LEVELS and (level != "UNAVAILABLE" or not (fields[3] or fields[5])):
                 return 5
-        if len(fields) == 4 and place == 1:
-            return 2
         return 1
 
     def _value(self, key: str, text: str) -> Value:

@@ -34,9 +34,9 @@ async def read_shdr_log(path: Path, delivery: Delivery, items: Mapping[str, Item
         receive = delivery.clock.now()
         lines, offsets = [], []
         bad: list[tuple[int, str, str]] = []
-        ascii_only = raw.isascii()
-        texts = raw.decode("ascii").split("\n") if ascii_only else None
-        for number, line in enumerate(texts if texts is not None else raw.split(b"\n")):
+        found: list[str | bytes] = []
+        found.extend(raw.decode("ascii").split("\n") if raw.isascii() else raw.split(b"\n"))
+        for number, line in enumerate(found):
             size = len(line)
             if size > limit:
                 bad.append(

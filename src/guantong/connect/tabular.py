@@ -113,7 +113,7 @@ def time_reader(form: str, zone: str | None = None) -> ReadTime:
 
 def _strptime(text: str, form: str, shift: int) -> int | None:
     try:
-        moment = datetime.strptime(text.strip(), form)
+        moment = datetime.strptime(text.strip(), form)  # noqa: DTZ007 - the zone is added below
     except ValueError:
         return None
     if moment.tzinfo is None:
@@ -230,6 +230,7 @@ def _csv(path: Path, form: CsvForm, delivery: Delivery) -> Iterator[_Piece]:
 
     try:
         kinds: dict[str, str] = {}
+        first = 2 if form.header else 1  # rows are numbered as an editor shows them
         if read_time is None:  # a table keeps one type a column: looked at once through before it is read
             for batch in texts(lambda row: "skip"):
                 for name in form.columns:
@@ -237,7 +238,8 @@ def _csv(path: Path, form: CsvForm, delivery: Delivery) -> Iterator[_Piece]:
                     kinds[name] = kind if kinds.get(name, kind) == kind else _wider(kind, kinds[name])
         for batch in texts(refuse):
             refused, bad[:] = list(bad), []
-            yield from _slices(batch, form, read_time, kinds, delivery, refused)
+            yield from _slices(batch, form, read_time, kinds, delivery, refused, first)
+            first += batch.num_rows
         if bad:
             empty = pa.RecordBatch.from_pylist([], schema=reading_schema())
             yield _Piece("readings", empty, len(bad), 0, list(bad))
@@ -252,6 +254,7 @@ def _slices(
     kinds: dict[str, str],
     delivery: Delivery,
     refused: list[tuple[int, str, str]],
+    first: int,
 ) -> Iterator[_Piece]:
     import pyarrow as pa
 
@@ -265,17 +268,17 @@ def _slices(
     for begin in range(0, batch.num_rows, step):
         part = batch.slice(begin, step)
         bad, refused = refused, []
+        lines = part.num_rows + len(bad)
         texts = part.column(form.time_column).to_pylist()
         times = [read_time(text) for text in texts]
-        bad = [*bad, *((begin + row, "time", texts[row]) for row, time in enumerate(times) if time is None)]
-        keep = pa.array([time is not None for time in times])
-        whole = part.filter(keep)
+        bad.extend((first + begin + row, "time", texts[row]) for row, time in enumerate(times) if time is None)
+        whole = part.filter(pa.array([time is not None for time in times], pa.bool_()))
         columns = {
             name: _typed_column(whole.column(name), form.decimal) for name in form.columns if name != form.time_column
         }
         instants = pa.array([time for time in times if time is not None], pa.int64())
         rows = _melt(columns, instants, delivery.clock.now())
-        yield _Piece("readings", rows, part.num_rows + len(refused), whole.num_rows, bad)
+        yield _Piece("readings", rows, lines, whole.num_rows, bad)
 
 
 def _present(texts: Any) -> Any:
@@ -510,6 +513,8 @@ def _time_column(
     names = [wanted] if wanted in columns else sorted(columns, key=lambda name: _TIME_NAMES.search(name) is None)
     if wanted and wanted not in columns:
         return None, None
+    if wanted and form:  # said, so not doubted: cells that don't fit are quarantined
+        return wanted, form
     for name in names:
         assert name is not None
         place = columns.index(name)

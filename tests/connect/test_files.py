@@ -1,0 +1,252 @@
+"""Files and watched folders, on real data and on what people really save."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from connect_peers import SUPPLIER, until, value_of
+
+from guantong.base.clock import parse_iso
+from guantong.base.errors import ConfigProblem, Refused
+from guantong.connect import Interface
+from guantong.connect.tabular import time_reader
+
+
+async def test_the_steel_plants_year_is_read_with_its_bom_and_its_days_before_months(connect, sink, data_dir):
+    imported = await connect.import_file(SUPPLIER, "energy", data_dir / "steel/Steel_industry_data.csv")
+    rows = pa.Table.from_batches([batch.rows for batch in sink.batches])
+    nsm = rows.filter(pc.equal(rows["signal"], "NSM"))
+
+    assert imported.facts["bom"] is True
+    assert imported.facts["time_format"] == "DD/MM/YYYY"
+    assert imported.facts["time_column"] == "date"
+    assert (imported.lines, rows.num_rows, imported.rows, imported.quarantined) == (35_040, 350_400, 350_400, 0)
+    assert rows["source_time"].cast(pa.int64())[0].as_py() == parse_iso("2018-01-01T00:15:00Z")
+    assert (nsm["value_i64"][0].as_py(), nsm["value_f64"].null_count) == (900, 35_040)  # whole numbers stay whole
+
+
+async def test_a_file_without_times_is_a_table_with_one_type_a_column(connect, sink, data_dir):
+    imported = await connect.import_file(SUPPLIER, "turbine", data_dir / "gas_turbine/gt_2011.csv")
+
+    assert imported.rows == len((data_dir / "gas_turbine/gt_2011.csv").read_text().splitlines()) - 1
+    assert {batch.kind for batch in sink.batches} == {"table"}
+    assert sink.batches[0].note["table"] == "gt_2011"
+    assert {str(field.type) for field in sink.batches[0].rows.schema} == {"double"}
+
+
+async def test_recorded_agent_streams_keep_their_sequence_numbers(connect, sink, data_dir):
+    imported = await connect.import_file(SUPPLIER, "agie", data_dir / "nist_smstestbed/raw/qdr_input001.xml")
+    numbers = [reading["sequence"] for reading in sink.readings()]
+
+    assert numbers == list(range(1, len(numbers) + 1))  # the header says: first 1, next 10050
+    assert imported.facts["last"] == len(numbers) == imported.rows
+    assert sink.noted("names")[0]["GFAgie01-dtop_1"]["type"] == "AVAILABILITY"
+
+
+@pytest.mark.parametrize(
+    "text, encoding, facts, first",
+    [
+        (
+            "Zeit;Druck;Name\n24.11.2026 08:00:01,5;1,25;Müller\n24.11.2026 08:00:02;2,5;Ä\n",
+            "cp1252",
+            {"delimiter": ";", "decimal": ",", "encoding": "cp1252", "time_format": "DD.MM.YYYY"},
+            ("Druck", "2026-11-24T08:00:01.5Z", 1.25),
+        ),
+        (
+            "时间,温度\n2026年11月24日 8:00:00,21\n2026年11月24日 8:00:01,22\n",
+            "gb18030",
+            {"delimiter": ",", "encoding": "gb18030", "time_format": "YYYY年MM月DD日"},
+            ("温度", "2026-11-24T08:00:00Z", 21),
+        ),
+        (
+            "time\tx\n2026-11-24T08:00:00+08:00\t9007199254740993\n2026-11-24T08:00:01+08:00\t\n",
+            "utf-16",
+            {"delimiter": "\t", "bom": True, "time_format": "ISO 8601"},
+            ("x", "2026-11-24T00:00:00Z", 9007199254740993),
+        ),
+        (
+            "timestamp,x\n1795507200,1.5\n1795507201,2.5\n",
+            "utf-8",
+            {"time_format": "epoch s"},
+            ("x", "2026-11-24T08:00:00Z", 1.5),
+        ),
+        (
+            "date,x\n11/24/2026 1:05 PM,1.5\n11/25/2026 1:05 AM,2.5\n",
+            "utf-8",
+            {"time_format": "MM/DD/YYYY"},
+            ("x", "2026-11-24T13:05:00Z", 1.5),
+        ),
+    ],
+)
+async def test_how_a_file_is_written_is_found_out_and_shown(connect, sink, tmp_path, text, encoding, facts, first):
+    path = tmp_path / "log.csv"
+    path.write_bytes(text.encode(encoding))
+    imported = await connect.import_file(SUPPLIER, "log", path)
+    reading = next(reading for reading in sink.readings() if reading["signal"] == first[0])
+
+    assert {name: imported.facts[name] for name in facts} == facts
+    assert (reading["source_time"], value_of(reading)) == (parse_iso(first[1]), first[2])
+
+
+async def test_days_and_months_that_could_be_either_are_not_guessed(connect, sink, tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("date,x\n01/02/2026 08:00,1\n03/02/2026 08:00,2\n")
+    imported = await connect.import_file(SUPPLIER, "log", path)
+    told = Interface("told", "folder", tmp_path.as_uri(), terms=(("time_format", "DD/MM/YYYY"),))
+    await connect.add(SUPPLIER, told, start=False)
+    second = await connect.import_file(SUPPLIER, "told", path)
+
+    assert imported.facts["time_format"] == "ambiguous"
+    assert sink.batches[0].kind == "table"
+    assert second.facts["time_format"] == "DD/MM/YYYY"
+    assert sink.readings()[0]["source_time"] == parse_iso("2026-02-01T08:00:00Z")
+
+
+async def test_broken_rows_and_missing_values_are_told_apart(connect, sink, tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text(
+        "time,x,code\n2026-11-24 08:00:00,1.5,007\n2026-11-24 08:00:01,,008\n2026-11-24 08:00:02,3\nlater,4,009\n"
+    )
+    told = (("time_column", "time"), ("time_format", "ISO 8601"))
+    await connect.add(SUPPLIER, Interface("log", "folder", (tmp_path / "none").as_uri(), terms=told), start=False)
+    imported = await connect.import_file(SUPPLIER, "log", path)
+    readings = sink.readings()
+
+    assert [(value_of(r), r["status"]) for r in readings if r["signal"] == "x"] == [(1.5, 0), (None, 0x80000000)]
+    assert [value_of(r) for r in readings if r["signal"] == "code"] == ["007", "008"]  # a name, not a number
+    assert sorted(piece["reason"] for piece in sink.noted("quarantined")) == ["fields", "time"]
+    assert (imported.lines, imported.parsed, imported.quarantined) == (4, 2, 2)
+
+
+async def test_parquet_keeps_types_and_nanoseconds(connect, sink, tmp_path):
+    path = tmp_path / "log.parquet"
+    times = pa.array([1_795_507_200_123_456_789, 1_795_507_201_000_000_000], pa.timestamp("ns", tz="UTC"))
+    table = pa.table(
+        {
+            "when": times,
+            "counter": pa.array([9007199254740993, 2], pa.int64()),
+            "load": pa.array([1.5, float("nan")]),
+            "run": [True, False],
+            "word": ["007", None],
+        }
+    )
+    pq.write_table(table, path)
+    imported = await connect.import_file(SUPPLIER, "log", path)
+    by_signal = {}
+    for reading in sink.readings():
+        by_signal.setdefault(reading["signal"], []).append(reading)
+
+    assert imported.rows == 8
+    assert by_signal["counter"][0]["value_i64"] == 9007199254740993
+    assert by_signal["counter"][0]["source_time"] == 1_795_507_200_123_456_789
+    assert [(value_of(r), r["status"]) for r in by_signal["load"]] == [(1.5, 0), (None, 0x80000000)]
+    assert [value_of(r) for r in by_signal["run"]] == [True, False]
+    assert value_of(by_signal["word"][0]) == "007"
+
+
+async def test_a_watched_folder_takes_each_file_once_when_it_stands_still(connect, sink, tmp_path, data_dir):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    await connect.add(SUPPLIER, Interface("inbox", "folder", folder.as_uri()))
+    growing = folder / "a.csv"
+    growing.write_text("time,x\n2026-11-24 08:00:00,1\n")
+    for second in range(1, 4):
+        await asyncio.sleep(0.02)
+        with growing.open("a") as file:
+            file.write(f"2026-11-24 08:00:0{second},{second}\n")
+    await until(lambda: len(sink.readings()) == 4)
+    (folder / "copy.csv").write_bytes(growing.read_bytes())
+    report = next((data_dir / "nist_smstestbed/tdp_mtc/FAIR").glob("*Cover*.qif"))
+    (folder / "report.qif").write_bytes(report.read_bytes())
+    (folder / "bomb.xml").write_text(
+        '<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b "c">]><MTConnectStreams>&b;</MTConnectStreams>'
+    )
+    await until(lambda: any(batch.kind == "measurements" for batch in sink.batches))
+    await until(lambda: sink.noted("quarantined"))
+    await asyncio.sleep(0.2)
+
+    assert len(sink.readings()) == 4
+    assert sum(batch.rows.num_rows for batch in sink.batches if batch.kind == "measurements") == 560
+    assert [piece["reason"] for piece in sink.noted("quarantined")] == ["hostile"]
+    assert connect.scorecards(SUPPLIER)[0].connected
+    assert connect.scorecards(SUPPLIER)[0].last_error == "connect.document-hostile"
+
+
+async def test_a_recording_as_a_source_is_read_once_and_recorded(connect, memory, sink, data_dir):
+    path = data_dir / "nist_smstestbed/tdp_mtc/PartData/Cover-Hurco04-01of20.txt"
+    await connect.add(SUPPLIER, Interface("history", "shdr-log", path.resolve().as_uri()))
+    await until(lambda: connect.scorecards(SUPPLIER)[0].state == "finished")
+    count = len(sink.readings())
+    await connect.pause(SUPPLIER, "history")
+    await connect.resume(SUPPLIER, "history")
+    await until(lambda: connect.scorecards(SUPPLIER)[0].state == "finished")
+    from sqlalchemy import select
+
+    from guantong.records.tables import LEAVES
+
+    kinds = [row["kind"] for row in await memory.rows(select(LEAVES.c.kind).order_by(LEAVES.c.number))]
+
+    assert count == len(sink.readings()) == len(path.read_text().splitlines())
+    assert kinds == ["connect.source-added", "connect.file-read"]
+
+
+async def test_a_missing_file_and_a_hostile_one_have_their_codes(connect, tmp_path):
+    with pytest.raises(ConfigProblem) as missing:
+        await connect.import_file(SUPPLIER, "x", tmp_path / "no.csv")
+    (tmp_path / "x.qif").write_text('<?xml version="1.0"?><!DOCTYPE q [<!ENTITY a "b">]><QIFDocument/>')
+    with pytest.raises(Refused) as hostile:
+        await connect.import_file(SUPPLIER, "x", tmp_path / "x.qif")
+    (tmp_path / "x.bin").write_bytes(bytes(range(256)) * 10)
+    with pytest.raises(ConfigProblem) as other:
+        await connect.import_file(SUPPLIER, "x", tmp_path / "x.bin")
+
+    assert [error.value.code for error in (missing, hostile, other)] == [
+        "connect.file-unreadable",
+        "connect.document-hostile",
+        "connect.file-unreadable",
+    ]
+
+
+async def test_probes_show_what_stands_behind_an_address(connect, adapter, agent, data_dir):
+    adapter.greeting = b"2026-11-24T08:00:00Z|x|1|y|a\nbroken\n"
+    shdr = await connect.probe(f"shdr://127.0.0.1:{adapter.port}")
+    mtconnect = await connect.probe(f"http://127.0.0.1:{agent.port}/probe")
+    csv = await connect.probe(str(data_dir / "steel/Steel_industry_data.csv"))
+    folder = await connect.probe(str(data_dir / "nist_smstestbed/tdp_mtc/FAIR"))
+
+    assert [(item.key, item.type) for item in shdr.offers] == [("x", "number"), ("y", "string")]
+    assert shdr.facts["heartbeat"] is True
+    assert shdr.facts["refused"] == 1
+    assert mtconnect.interface.base.endswith("/")
+    assert len(mtconnect.facts["devices"]) == 8
+    assert {item.key: item.unit for item in mtconnect.offers}["Mazak01-X_1"] == "MILLIMETER"
+    assert csv.facts["time_format"] == "DD/MM/YYYY"
+    assert folder.facts["forms"] == {"qif": 2}
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://x/y",
+        "shdr://u:hunter2@127.0.0.1:1",
+        "opc.tcp://u:hunter2@127.0.0.1:1",
+        "/no/such/folder",
+        "http://u:hunter2@127.0.0.1/",
+    ],
+)
+async def test_addresses_that_can_not_be_used_are_refused_without_showing_secrets(connect, url):
+    with pytest.raises(ConfigProblem) as caught:
+        await connect.probe(url)
+
+    assert "hunter2" not in str(caught.value)
+    assert "hunter2" not in repr(caught.value)
+
+
+def test_times_of_a_zone_are_taken_back_to_utc():
+    assert time_reader("DD/MM/YYYY", "+08:00")("24/11/2026 16:00") == parse_iso("2026-11-24T08:00:00Z")
+    assert time_reader("%d %b %Y %H:%M")("24 Nov 2026 08:00") == parse_iso("2026-11-24T08:00:00Z")
+    assert time_reader("DD/MM/YYYY")("31/02/2026 16:00") is None
