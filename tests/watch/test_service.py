@@ -7,13 +7,16 @@ import numpy as np
 import orjson
 import pytest
 from sqlalchemy import select
-from tests.watch.conftest import US
+from tests.watch.conftest import US, House
 from tests.watch.test_drift import plant
 
 from guantong.base.clock import NS, parse_iso
 from guantong.base.errors import ConfigProblem, Refused, Skippable
 from guantong.connect.service import Connect
 from guantong.exchange.model import Agreement, Question
+from guantong.fuse.service import Fuse
+from guantong.keep.model import KeepSettings
+from guantong.keep.service import Keep
 from guantong.records import METADATA, Records
 from guantong.records.tables import LEAVES
 from guantong.watch.model import DAYS_OF_SUPPLY, ENTRY_KINDS, EnergyFactor, Supply, WatchSettings
@@ -119,6 +122,19 @@ async def test_a_short_history_has_no_model_rather_than_a_guess(house):
     await house.feed("mill", history(5, rows=25, drift_from=10, drift_to=24))
 
     assert await house.watch.warnings(US) == []
+
+
+async def test_more_readings_than_one_answer_holds_are_looked_at_in_buckets(tmp_path, records, clock):
+    async with Keep(tmp_path / "small", records, clock, KeepSettings(query_rows_max=5000)) as keep:
+        fuse = Fuse(records, keep, clock)
+        watch = Watch(records, keep, fuse, clock)
+        small = House(keep, fuse, watch)
+        await small.feed("mill", history(3, drift_from=800, drift_to=1000))
+        with pytest.raises(Refused):
+            await keep.range(US, None, None, None)
+        found = await watch.warnings(US)
+
+    assert [(item.source, item.signal) for item in found] == [("mill", "c04")]
 
 
 async def test_energy_of_a_counter_becomes_carbon_with_its_factor(house):

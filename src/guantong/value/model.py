@@ -50,7 +50,8 @@ class Meter:
     """One thing that a room counts."""
 
     name: str
-    """``connector-hours``, ``points``, ``stored-bytes``, ``compute-seconds``, or a name of the participant's own."""
+    """``connector-hours/<source>``, ``points``, ``stored-bytes``, ``compute-seconds``, or a name of the participant's own. A rate for
+    the part before the slash prices all that begin with it."""
     value: Decimal
     """The reading of the counter, or the level."""
     unit: str
@@ -68,6 +69,8 @@ class Meters:
     at: int
     """Nanoseconds since the epoch."""
     meters: tuple[Meter, ...]
+    since: int | None = None
+    """When a meter that is seen for the first time began to count; None where nobody knows, the line then has an empty window."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,14 +38,14 @@ def used(before: Mapping[str, tuple[int, Meter]], now: Meters) -> list[tuple[Met
     """What was used of each meter since its last reading: (meter, quantity, unit, since).
 
     A counter that fell was reset: what it shows was gathered since. A level counts as its mean over the time between two readings, in
-    unit·h. A meter seen for the first time counts from its value if it is a counter (since the window is unknown, ``since`` is the
-    reading itself), and not at all if it is a level.
+    unit·h. A meter seen for the first time counts its whole value if it is a counter, and not at all if it is a level.
     """
     result: list[tuple[Meter, Decimal, str, int]] = []
     with localcontext(_EXACT):
         for meter in now.meters:
             known = before.get(meter.name)
-            since, old = (known[0], known[1].value) if known else (now.at, Decimal(0))
+            first = now.at if now.since is None else min(now.since, now.at)
+            since, old = (known[0], known[1].value) if known else (first, Decimal(0))
             if meter.cumulative:
                 quantity, unit = meter.value if meter.value < old else meter.value - old, meter.unit
             elif known is None:

@@ -126,7 +126,7 @@ class Value:
                 unit,
                 since,
                 now.at,
-                rates.get(meter.name),
+                rates.get(meter.name) or rates.get(meter.name.partition("/")[0]),
                 self.settings.decimals,
             )
             for meter, quantity, unit, since in rules.used(before, now)

@@ -13,8 +13,6 @@ from guantong.watch import drift, series
 from guantong.watch.model import WatchSettings
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from guantong.fuse.model import Signal
 
 __all__ = ["findings"]
@@ -27,7 +25,7 @@ _TOP = 5
 def findings(
     source: str,
     signals: Sequence[Signal],
-    table: pa.Table,
+    by_signal: Mapping[int, series.Numbers],
     exclude: Mapping[int, Sequence[tuple[int, int]]],
     settings: WatchSettings,
 ) -> list[Finding]:
@@ -37,7 +35,6 @@ def findings(
     where the window would need more than ``grid_points`` rows. A value is carried for ``stale_after_s``, or ten of its own steps
     where those are longer.
     """
-    by_signal = series.numbers(table)
     chosen: list[tuple[Signal, series.Numbers, float]] = []
     for signal in signals:
         found = by_signal.get(signal.id)

@@ -36,8 +36,6 @@ from guantong.watch.model import (
 from guantong.watch.tables import SCALARS, SUPPLIES, WARNINGS
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from guantong.exchange.model import Answer, Question
     from guantong.fuse.model import Signal
     from guantong.fuse.service import Fuse
@@ -167,7 +165,6 @@ class Watch:
             channels = [signal for signal in signals if signal.source == source and _is_channel(signal)]
             if len(channels) < self.settings.min_channels or (end - start) / NS < self.settings.min_history_s:
                 continue
-            table = await self._numbers_table(participant, [signal.id for signal in channels], start, end)
             exclude = {
                 signal.id: [
                     (item.start, item.end)
@@ -176,7 +173,7 @@ class Watch:
                 ]
                 for signal in channels
             }
-            found += await asyncio.to_thread(self._drift, source, channels, table, exclude)
+            found += await self._drift(participant, source, channels, exclude, start, end)
         known = {row["id"]: row for row in await self._warning_rows(participant)}
         result = []
         fresh = []
@@ -236,12 +233,29 @@ class Watch:
             for row in await self._warning_rows(participant)
         ]
 
-    def _drift(
-        self, source: str, signals: Sequence[Signal], table: pa.Table, exclude: Mapping[int, Sequence[tuple[int, int]]]
+    async def _drift(
+        self,
+        participant: str,
+        source: str,
+        signals: Sequence[Signal],
+        exclude: Mapping[int, Sequence[tuple[int, int]]],
+        start: int,
+        end: int,
     ) -> list[Finding]:
-        from guantong.watch import drifting
+        from guantong.watch import drifting, series
 
-        return drifting.findings(source, signals, table, exclude, self.settings)
+        ids = [signal.id for signal in signals]
+        try:
+            table = await self.keep.range(participant, ids, start, end)
+            by_signal = await asyncio.to_thread(series.numbers, table)
+        except Refused as error:
+            if error.code != "keep.query-too-large":
+                raise
+            # more readings than one answer holds: as many buckets as the grid would have rows anyway
+            every_s = max(1e-3, (end - start) / NS / self.settings.grid_points)
+            table = await self.keep.downsample(participant, ids, start, end, every_s, how=("last",))
+            by_signal = series.buckets(table, every_s)
+        return await asyncio.to_thread(drifting.findings, source, signals, by_signal, exclude, self.settings)
 
     # energy
 
@@ -510,9 +524,6 @@ class Watch:
         from guantong.watch import series
 
         return series.texts(await self.keep.range(participant, list(signal_ids), start, end))
-
-    async def _numbers_table(self, participant: str, signal_ids: list[int], start: int, end: int) -> pa.Table:
-        return await self.keep.range(participant, signal_ids, start, end)
 
     async def _warning_rows(self, participant: str) -> list[Mapping[str, Any]]:
         return await self.records.rows(
