@@ -12,7 +12,7 @@ import orjson
 from sqlalchemy import Connection, and_, desc, func, insert, select
 
 from guantong.base.canonical import canonical_bytes, digest
-from guantong.base.clock import Clock, iso
+from guantong.base.clock import Clock, parse_iso
 from guantong.base.entry import Entry
 from guantong.base.errors import GuantongError, Refused, Skippable
 from guantong.govern.access import DecisionPoint
@@ -29,6 +29,7 @@ from guantong.govern.model import (
     ACCESS_DENIED,
     GRADED,
     REGRADED,
+    REVIEWED,
     RIGHTS_MISSING,
     RIGHTS_STATED,
     SCORED,
@@ -97,6 +98,7 @@ class Govern:
         self._pending: dict[_Key, _Line] = {}
         self._wake: asyncio.Event | None = None
         self._task: asyncio.Task[None] | None = None
+        self._flushing: asyncio.Task[None] | None = None
         self.log_failure = ""
         """Code of the last failure to write the access log; empty while it works. For the health page."""
 
@@ -213,6 +215,27 @@ class Govern:
             where.append(GRADES.c.id.in_(list(ids)))
         rows = await self._records.rows(select(GRADES.c.body).where(and_(*where)).order_by(GRADES.c.id))
         return [graded_from_json(orjson.loads(row["body"])) for row in rows]
+
+    async def review(self, participant: str, graded_id: str, reviewed_by: str, note: str = "") -> Graded:
+        """A person confirms having looked at a grade; the level itself does not change, and a suspicion stays one.
+
+        Raises Skippable ``govern.not-graded``. The next classification starts without the review.
+        """
+        found = await self.grades(participant, ids=[graded_id])
+        if not found or not reviewed_by.strip():
+            raise Skippable("govern.not-graded", subject=graded_id[:100])
+        one = replace(found[0], reviewed_by=reviewed_by.strip()[:200])
+        async with self._records.step(participant) as step:
+            step.update(
+                GRADES,
+                {"id": graded_id},
+                {"body": canonical_bytes(graded_to_json(one))},
+                expect={"body": canonical_bytes(graded_to_json(found[0]))},
+            )
+            step.record(
+                Entry(REVIEWED, {"id": one.id, "level": one.level, "reviewed_by": one.reviewed_by, "note": note[:1000]})
+            )
+        return one
 
     async def due_for_review(self, participant: str, rows_now: Mapping[str, int]) -> list[str]:
         """Ids whose rows changed by more than the configured ratio since they were graded, or that were graded without a count."""
@@ -361,9 +384,20 @@ class Govern:
         return self.decide(participant, Request(subject, action, resource)).allowed
 
     async def flush(self) -> None:
-        """Write the waiting decisions; returns when they are durable."""
-        if not self._pending:
-            return
+        """Write the waiting decisions; returns when they are durable.
+
+        A caller that goes away does not stop the writing, so that nothing is written twice or lost.
+        """
+        while self._flushing is not None or self._pending:
+            if self._flushing is None:
+                self._flushing = asyncio.create_task(self._write_pending(), name="govern-flush")
+                self._flushing.add_done_callback(self._flushed)
+            await asyncio.shield(self._flushing)
+
+    def _flushed(self, _: asyncio.Task[None]) -> None:
+        self._flushing = None
+
+    async def _write_pending(self) -> None:
         lines, self._pending = self._pending, {}
         by_participant: dict[str, list[dict[str, Any]]] = {}
         for key, line in lines.items():
@@ -375,7 +409,7 @@ class Govern:
                     step.apply(_numbered(participant, rows))
                 for key in [key for key in lines if key.participant == participant]:
                     del lines[key]
-        except BaseException:
+        except GuantongError:
             self._put_back(lines)
             raise
         self.log_failure = ""
@@ -537,9 +571,12 @@ def digest_of(context: Mapping[str, object]) -> str:
 
 
 def _in_force(rights: Rights, now: int) -> bool:
-    today = iso(now)
-    upto = rights.valid_to if "T" in rights.valid_to or not rights.valid_to else rights.valid_to + "T23:59:59.999Z"
-    return rights.valid_from <= today and (not upto or today <= upto)
+    # instants are compared as numbers: as text, "…10Z" comes after "…10.5Z"
+    start = parse_iso(rights.valid_from if "T" in rights.valid_from else rights.valid_from + "T00:00:00Z")
+    if not rights.valid_to:
+        return start <= now
+    end = rights.valid_to if "T" in rights.valid_to else rights.valid_to + "T23:59:59.999999999Z"
+    return start <= now <= parse_iso(end)
 
 
 def _numbered(participant: str, rows: list[dict[str, Any]]) -> Any:
