@@ -251,8 +251,9 @@ class Watch:
         except Refused as error:
             if error.code != "keep.query-too-large":
                 raise
-            # more readings than one answer holds: as many buckets as the grid would have rows anyway
-            every_s = max(1e-3, (end - start) / NS / self.settings.grid_points)
+            # more readings than one answer holds: as many buckets as the grid would have rows anyway, or as the answer has room for
+            room = int(0.9 * self.keep.settings.query_rows_max) // len(ids)
+            every_s = max(1e-3, (end - start) / NS / max(1, min(self.settings.grid_points, room)))
             table = await self.keep.downsample(participant, ids, start, end, every_s, how=("last",))
             by_signal = series.buckets(table, every_s)
         return await asyncio.to_thread(drifting.findings, source, signals, by_signal, exclude, self.settings)
