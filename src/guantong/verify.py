@@ -23,7 +23,7 @@ from guantong.base.merkle import leaf_hash, verify_inclusion
 from guantong.base.note import ED25519, Policy, VerifierKey, open_note, parse_checkpoint, parse_policy, parse_proof
 from guantong.exchange import rules as exchange
 from guantong.prove import rules
-from guantong.prove.model import origin_of
+from guantong.prove.model import origin_of, witness_name_of
 from guantong.settle import rules as settle
 
 __all__ = ["Check", "Report", "load_trust", "main", "verify_package"]
@@ -313,7 +313,9 @@ class _Package:
         return True, f"{origin}, {self.head.size}"
 
     def witnesses(self) -> tuple[bool | None, str]:
-        times = {key: at for key, at in self.opened.times.items() if key in self.policy.witnesses.values()}
+        # nobody is a witness of its own log, whatever the trust file counts it for elsewhere
+        own = witness_name_of(self.manifest.maker)
+        times = {key: at for key, at in self.opened.times.items() if key.name != own}
         ordered = sorted(times.items(), key=lambda item: (item[1], item[0].name))
         self.report.cosigners = [(key.name, iso(at * NS)) for key, at in ordered]
         if self.now_ns is not None and any(at > self.now_ns // NS + _AHEAD_S for at in times.values()):
@@ -476,6 +478,10 @@ class _Package:
                 raise _Failed(f"{path} is not in the log")
             by: set[str] = set()
             for signature in paper["signatures"]:
+                if set(signature) != {"by", "key", "algorithm", "value"} or signature["algorithm"] != "Ed25519":
+                    raise _Failed(f"{path} has a signature of another form")
+                if signature["key"] != f"{signature['by']}#evidence":
+                    raise _Failed(f"{path} is signed with another key than the evidence key")
                 if signature["by"] not in self.parties or signature["by"] in by:
                     raise _Failed(f"{path} is signed by somebody who is no party, or twice by one")
                 self._signature(path, signature["by"], canonical_bytes(document), signature["value"], unknown)

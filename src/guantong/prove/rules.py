@@ -248,6 +248,8 @@ def read_zip(data: bytes) -> dict[str, bytes]:
         if path in files:
             raise ValueError(f"{path} is there twice")
         files[path] = data[start : start + size]
+        if zlib.crc32(files[path]) != header[6]:
+            raise ValueError(f"{path} was changed")
         at = start + size
     if not files:
         raise ValueError("this is no package")
