@@ -356,6 +356,20 @@ async def test_late_readings_are_found_and_cuts_are_not_taken_for_them(shop: Sho
     await shop.sound()
 
 
+async def test_late_readings_that_come_one_by_one_are_judged_together(shop: Shop) -> None:
+    """As a running node does it: fused as they come, judged in between."""
+    shop.clock.at = START
+    for piece in live(shop, 30, lambda tick, name: (0, 7 * NS if name == "x" and 40 <= tick < 50 else 0)):
+        await shop.keep.take(WHO, piece)
+        shop.clock.at = max(shop.clock.at, *piece.rows["receive_time"].cast(pa.int64()).to_pylist())
+        while await shop.fuse._advance(WHO):
+            pass
+        await (await shop.fuse._stream(WHO)).settle(final=False)
+    (found,) = await shop.fuse.findings(WHO)
+
+    assert (found.kind, found.facts["rows"]) == ("late", 10)
+
+
 async def test_a_cut_is_found_from_what_the_connection_says(shop: Shop) -> None:
     pieces = live(shop, 10, lambda tick, name: (0, 0))
     lost = {"connection": {"event": "lost", "at": START + 4 * NS, "reason": "connect.closed"}}

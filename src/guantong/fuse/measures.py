@@ -204,8 +204,9 @@ def _span(logged: Logged) -> tuple[int, int]:
     end = int(pc.max(rows["receive_time"].cast(pa.int64())).as_py() or 0)
     measured = pc.min(rows["measured_time"].cast(pa.int64())).as_py()
     start = end if measured is None else min(int(measured), end)
+    report = logged.batch.note.get("report")
     for name in ("prepared", "created"):
-        text = logged.batch.note.get(name)
+        text = report.get(name) if isinstance(report, dict) else None
         if isinstance(text, str):
             try:
                 start = min(start, parse_iso(text))

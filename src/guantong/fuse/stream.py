@@ -108,9 +108,11 @@ class Stream:
             if note.get("names") or note.get("units"):
                 self.catalogue.describe(batch.source, note)
             quarantined = len(note.get("quarantined") or ())  # type: ignore[arg-type]
-            missing = 0
+            before = len(gaps)
             for gap in note.get("gaps") or ():  # type: ignore[attr-defined]
-                missing += self._gap(batch.source, gap, one.position, gaps)
+                gaps.append(_gap(batch.source, gap, one.position))
+            missing = sum(gap["count"] for gap in gaps[before:] if gap["unit"] == "sequence")
+            self._cuts(batch.source, gaps[before:])
             received = batch.rows.num_rows + quarantined
             tallies[batch.source, batch.kind] += Counts(received=received, quarantined=quarantined, gaps=missing)
         rows = sum(one.batch.rows.num_rows for one in batches)
@@ -127,7 +129,7 @@ class Stream:
         if readings is not None:
             readings, remembered = await self._units(readings, remembered, piece, position, tallies)
             await _work(readings.num_rows, self._frozen)
-        self._ripe(None)
+        self._ripe(0)
         await self._record(position, tallies, gaps, edges)
         await self.keep.store(
             self.participant, position, readings=readings, measurements=measurements, tables=tables or None
@@ -142,7 +144,7 @@ class Stream:
             for source, clock in self._clocks.items():
                 self._clock_runs(source, clock, ())
             self._frozen(final=True)
-        self._ripe(None if not final else 2**63 - 1)
+        self._ripe(2**63 - 1 if final else self.clock.now())
         await self._record(self.position, {}, [], {})
 
     async def _record(
@@ -368,33 +370,15 @@ class Stream:
             if source in self._lateness:
                 self._lateness[source].reconnected()
 
-    def _gap(self, source: str, gap: dict[str, Any], position: int, gaps: list[dict[str, Any]]) -> int:
-        start, end = int(gap.get("start") or 0), int(gap.get("end") or 0)
-        unit = str(gap.get("unit") or "sequence")
-        count = int(gap.get("count") or 0)
-        gaps.append(
-            {
-                "position": position,
-                "source": source,
-                "signal": str(gap.get("signal") or ""),
-                "start": start,
-                "end": max(start, end),
-                "count": count,
-                "unit": unit,
-                "reason": str(gap.get("reason") or "")[:500],
-            }
-        )
-        if start:
-            self.book.find(
-                "cut",
-                source,
-                str(gap.get("signal") or ""),
-                start,
-                max(start, end),
-                rows=count,
-                reason=str(gap.get("reason") or "")[:200],
-            )
-        return count if unit == "sequence" else 0
+    def _cuts(self, source: str, gaps: list[dict[str, Any]]) -> None:
+        """What one batch says is missing, one finding a signal and stretch."""
+        stretches: dict[tuple[str, int, int], list[dict[str, Any]]] = defaultdict(list)
+        for gap in gaps:
+            if gap["start"]:
+                stretches[gap["signal"], gap["start"], gap["end"]].append(gap)
+        for (signal, start, end), list_ in stretches.items():
+            missing = sum(gap["count"] for gap in list_)
+            self.book.find("cut", source, signal, start, end, rows=missing, reason=list_[0]["reason"][:200])
 
     def _clock_runs(
         self,
@@ -444,10 +428,9 @@ class Stream:
                     rows.append((where, fix.id))
         return rows
 
-    def _ripe(self, until: int | None) -> None:
+    def _ripe(self, now: int) -> None:
         for source, lateness in self._lateness.items():
-            newest = max(self._arrived.get(source, 0), self.clock.now() if until is None else 0)
-            ripe = lateness.ripe(newest - _LATE_RIPE if until is None else until)
+            ripe = lateness.ripe(max(self._arrived.get(source, 0), now) - _LATE_RIPE)
             if not ripe:
                 continue
             excused = [
@@ -531,6 +514,20 @@ class Stream:
         for number, start, end, rows, value in self.series.frozen(self.catalogue.signals, final=final):
             signal = self.catalogue.signals[number]
             self.book.find("frozen", signal.source, signal.native_id, start, end, max_rows=rows, value=value)
+
+
+def _gap(source: str, gap: dict[str, Any], position: int) -> dict[str, Any]:
+    start, end = int(gap.get("start") or 0), int(gap.get("end") or 0)
+    return {
+        "position": position,
+        "source": source,
+        "signal": str(gap.get("signal") or ""),
+        "start": start,
+        "end": max(start, end),
+        "count": int(gap.get("count") or 0),
+        "unit": str(gap.get("unit") or "sequence"),
+        "reason": str(gap.get("reason") or "")[:500],
+    }
 
 
 async def _work(rows: int, work: Callable[[], Answer]) -> Answer:

@@ -25,6 +25,10 @@ _JOIN = NS
 """Delays of neighbouring readings that differ by less belong to one state of the clock."""
 
 
+_MANY = 1_000
+"""So many late readings are judged even while more arrive."""
+
+
 @dataclass(slots=True)
 class ClockRun:
     """A stretch in which the clock was off by one amount."""
@@ -159,7 +163,11 @@ class SourceLateness:
             self.pending.append(Late(int(signal[row]), int(time[row]), int(receive[row])))
 
     def ripe(self, until: int) -> list[Late]:
-        """Take out what arrived before ``until``."""
-        taken = [one for one in self.pending if one.receive < until]
-        self.pending = [one for one in self.pending if one.receive >= until]
+        """Take out the late readings if none came after ``until``, so that one stretch is judged whole; or if they have become many."""
+        if not self.pending:
+            return []
+        newest = max(one.receive for one in self.pending)
+        if newest >= until and len(self.pending) < _MANY:
+            return []
+        taken, self.pending = self.pending, []
         return taken
