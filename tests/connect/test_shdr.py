@@ -13,10 +13,14 @@ from hypothesis import strategies as st
 
 from guantong.base.batch import BAD, GOOD
 from guantong.base.clock import parse_iso
+from guantong.connect import Interface
 from guantong.connect.columns import Readings
+from guantong.connect.devices import read_devices
 from guantong.connect.model import QUARANTINE_REASONS
+from guantong.connect.rules import names_of, units_of
 from guantong.connect.shdr import Condition, Item, ShdrParser, condition, typed
 from guantong.connect.shdr_log import read_shdr_log
+from guantong.connect.shdr_tcp import items_of
 
 T = "2026-11-24T08:00:00Z"
 
@@ -224,3 +228,48 @@ def test_no_line_whatever_breaks_the_parser_and_none_is_lost(text):
 @pytest.mark.parametrize("text", ["007", "1_000", "9223372036854775808", "0x10", " 1", "1,5", "٣"])
 def test_what_only_looks_like_a_number_stays_text(text):
     assert typed(text) == text
+
+
+@given(
+    st.sampled_from(
+        [
+            "2026-11-24T08:00:00.5Z",
+            "2026-11-24T08:00:60.123456789Z",
+            "2026-02-30T08:00:00.5Z",
+            "x",
+            "2026-11-24T08:00:00.١Z",
+            "",
+        ]
+    ),
+    st.sampled_from(["x", " x", "", "@ASSET@", "x y"]),
+    st.sampled_from(["1", "1.50", "Unavailable", "NaN", "", " ", "007", "é", "1 2 3"])
+    | st.text(st.characters(exclude_characters="|\n\r"), max_size=5),
+)
+def test_the_fast_way_and_the_thorough_way_agree(time, key, value):
+    line = f"{time}|{key}|{value}"
+    other = {"some other key": Item("EVENT")}
+
+    assert parse(line, line) == parse(line, line, items=other)
+
+
+def test_a_real_device_model_fits_the_real_recording(data_dir, delivery):
+    folder = data_dir / "nist_smstestbed"
+    devices = read_devices((folder / "agent/Devices.xml").read_bytes(), name="Devices.xml", limit=1 << 24)
+    mazak = next(device for device in devices if device.name == "Mazak01")
+    interface = Interface("mazak", "shdr-log", "file:///x", properties=mazak.adapter_items)
+    lines = (folder / "raw/Mazak01-20161129-20161130.txt").read_text().splitlines()[-20_000:]
+    rows, refused = Readings(), []
+    ShdrParser(items_of(interface)).feed(lines, range(len(lines)), 1, rows, lambda *what: refused.append(what))
+    types = {signal: type(value) for signal, value in zip(rows.signal, rows.number, strict=True) if value is not None}
+
+    assert refused == []
+    assert len(rows) == len(lines)
+    assert types["Xabs"] is float
+    assert units_of(mazak.adapter_items)["Fact"] == "FOOT/MINUTE"  # as the adapter writes; the agent converts
+    assert {item.title: item.unit for item in mazak.items}["Fact"] == "MILLIMETER/SECOND"
+    assert names_of(mazak.adapter_items)["execution"] == {
+        "name": "execution",
+        "path": "Mazak01/controller/path",
+        "type": "EXECUTION",
+        "category": "EVENT",
+    }

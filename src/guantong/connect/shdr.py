@@ -14,7 +14,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from guantong.base.batch import BAD, GOOD
 from guantong.base.clock import NS, parse_iso
 from guantong.base.errors import Skippable
 from guantong.connect.columns import Readings, Value
@@ -37,6 +39,9 @@ _NOT_FINITE = frozenset(
 _YEAR_FRAGMENT = re.compile(r"20\d\d\d*(?:\.\d*)?", re.ASCII)
 _STARTS_WITH_TIME = re.compile(r"\s*\d{4}-\d\d-\d\dT", re.ASCII)
 _MARKERS = ("<<<<<<<", "=======", ">>>>>>>")
+
+_UNKNOWN = object()
+SCALE = tuple(10 ** (9 - digits) for digits in range(10))
 
 Quarantine = Callable[[int, str, str], None]
 
@@ -89,35 +94,46 @@ def typed(text: str) -> Value:
 
 
 class Instants:
-    """Reads RFC 3339 times fast: the seconds are worked out once for all readings that share them."""
+    """Reads RFC 3339 times fast: what many readings share, the minute and the second, is worked out once."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, int] = {}
         """Text up to the seconds, to ns since the epoch; only for times written with Z."""
+        self._minutes: dict[str, int] = {}
+
+    def second(self, prefix: str) -> int | None:
+        """Nanoseconds since the epoch of ``YYYY-MM-DDTHH:MM:SS`` in UTC, None if it is no time."""
+        whole = self.seconds.get(prefix)
+        if whole is not None:
+            return whole
+        minute = self._minutes.get(prefix[:17])
+        rest = prefix[17:19]
+        if minute is None:
+            try:
+                minute = parse_iso(prefix[:17] + "00Z")
+            except Skippable:
+                return None
+            if len(self._minutes) > 10_000:
+                self._minutes.clear()
+            self._minutes[prefix[:17]] = minute
+        if len(rest) != 2 or not (rest.isascii() and rest.isdigit()) or rest > "60":
+            return None
+        if len(self.seconds) > 50_000:
+            self.seconds.clear()
+        whole = self.seconds[prefix] = minute + int(rest) * NS
+        return whole
 
     def read(self, text: str) -> int | None:
         """Nanoseconds since the epoch, None if it is no time; ``@duration`` behind it is left aside."""
         stamp = text.strip().partition("@")[0]
-        prefix = stamp[:19]
-        whole = self.seconds.get(prefix)
         fraction = stamp[20:-1]
-        if (
-            whole is not None
-            and stamp[-1:] == "Z"
-            and stamp[19:20] == "."
-            and fraction.isdigit()
-            and fraction.isascii()
-        ):
-            return whole + int(fraction[:9].ljust(9, "0"))
+        if stamp[-1:] == "Z" and stamp[19:20] == "." and fraction.isdigit() and fraction.isascii():
+            whole = self.second(stamp[:19])
+            return None if whole is None else whole + int(fraction[:9].ljust(9, "0"))
         try:
-            instant = parse_iso(stamp)
+            return parse_iso(stamp)
         except Skippable:
             return None
-        if stamp[-1:] == "Z" and stamp[19:20] in (".", "Z"):
-            if len(self.seconds) > 10_000:
-                self.seconds.clear()
-            self.seconds[prefix] = instant - instant % NS
-        return instant
 
 
 class ShdrParser:
@@ -127,7 +143,7 @@ class ShdrParser:
         self._items = items or {}
         self._recording = recording
         self._instants = Instants()
-        self._values: dict[str, Value] = {}
+        self._values: dict[str, Any] = {}
         self._in_conflict = False
 
     def feed(
@@ -148,8 +164,9 @@ class ShdrParser:
         count = parsed = 0
         last = len(lines) - 1
         recording = self._recording
-        seconds, values, items = self._instants.seconds, self._values, self._items
-        plain = not items
+        seconds, second, values = self._instants.seconds, self._instants.second, self._values
+        unknown: Any = _UNKNOWN
+        plain = not self._items
         signal_add, source_add = rows.signal.append, rows.source.append
         server_add, receive_add = rows.server.append, rows.receive.append
         number_add, whole_add = rows.number.append, rows.whole.append
@@ -170,31 +187,44 @@ class ShdrParser:
                 if self._in_conflict:
                     quarantine(offsets[index], "conflict", line)
                     continue
-            if recording and index < last and self._broken(line, lines[index + 1]):
-                quarantine(offsets[index], "broken-by-wrap", line)
-                continue
-            fields = line.split("|")
-            time = fields[0]
-            # the usual line, without a call: time|key|value with a fraction and a Z
-            if plain and len(fields) == 3 and time[-1:] == "Z" and time[19:20] == "." and 21 < len(time) < 31:
-                whole = seconds.get(time[:19])
-                fraction = time[20:-1]
-                key = fields[1]
-                value = values.get(fields[2])
-                if whole is not None and value is not None and key and fraction.isdigit() and fraction.isascii():
-                    kind = type(value)
-                    signal_add(key)
-                    source_add(whole + int(fraction) * 10 ** (9 - len(fraction)))
-                    server_add(None)
-                    receive_add(receive)
-                    number_add(value if kind is float else None)  # type: ignore[arg-type]
-                    whole_add(value if kind is int else None)  # type: ignore[arg-type]
-                    text_add(value if kind is str else None)  # type: ignore[arg-type]
-                    flag_add(None)
-                    status_add(0)
-                    sequence_add(None)
-                    parsed += 1
+            if recording and index < last:
+                following = lines[index + 1]
+                # the usual next line begins with a date: nothing to judge
+                if (following[4:5] != "-" or following[10:11] != "T") and self._broken(line, following):
+                    quarantine(offsets[index], "broken-by-wrap", line)
                     continue
+            fields = line.split("|")
+            # the usual line, without a call: time|key|value with a fraction and a Z
+            if plain and len(fields) == 3:
+                time, key, text = fields
+                fraction = time[20:-1]
+                if key and time[-1:] == "Z" and time[19:20] == "." and fraction.isdigit() and fraction.isascii():
+                    whole = seconds.get(time[:19])
+                    if whole is None:
+                        whole = second(time[:19])
+                    value = values.get(text, unknown)
+                    if value is unknown and text.isascii():
+                        value = self._remember(text)
+                    if (
+                        whole is not None
+                        and value is not unknown
+                        and len(fraction) < 10
+                        and key.strip() == key
+                        and key[0] != "@"
+                    ):
+                        kind = type(value)
+                        signal_add(key)
+                        source_add(whole + int(fraction) * SCALE[len(fraction)])
+                        server_add(None)
+                        receive_add(receive)
+                        number_add(value if kind is float else None)
+                        whole_add(value if kind is int else None)
+                        text_add(value if kind is str else None)
+                        flag_add(None)
+                        status_add(GOOD if value is not None else BAD)
+                        sequence_add(None)
+                        parsed += 1
+                        continue
             reason = self._line(fields, receive, rows)
             if reason is None:
                 parsed += 1
@@ -275,14 +305,19 @@ class ShdrParser:
                 if isinstance(value, str) and text.strip() and not _coordinates(text):
                     raise Skippable("connect.not-a-number", text=text[:40])
             return value
-        value = self._values.get(text)
-        if value is None:
-            if text.strip().upper() == "UNAVAILABLE":
-                return None
-            value = typed(text)
-            if len(self._values) > 50_000:
-                self._values.clear()
-            self._values[text] = value
+        value = self._values.get(text, _UNKNOWN)
+        return typed(text) if (value is _UNKNOWN and (value := self._remember(text)) is _UNKNOWN) else value
+
+    def _remember(self, text: str) -> Any:
+        """The value of a text, kept for the next one alike; _UNKNOWN where it is none (``typed`` then says why)."""
+        value: Any
+        try:
+            value = None if text.strip().upper() == "UNAVAILABLE" else typed(text)
+        except Skippable:
+            return _UNKNOWN
+        if len(self._values) > 50_000:
+            self._values.clear()
+        self._values[text] = value
         return value
 
 
