@@ -21,11 +21,9 @@ from guantong.base.errors import ConfigProblem, Corrupt, GuantongError, Refused,
 from guantong.base.merkle import EMPTY_ROOT, Frontier, Tile, consistency_proof, inclusion_proof, leaf_hash
 from guantong.base.note import (
     Checkpoint,
-    Note,
     Proof,
     VerifierKey,
     key_of,
-    open_note,
     parse_note,
     parse_signature_lines,
     sign,
@@ -48,7 +46,7 @@ from guantong.prove.model import (
 from guantong.prove.ports import KeysOf, PackageSource
 from guantong.prove.tables import CHECKPOINTS, COSIGNATURES, PEERS, SUBJECTS, TREES, WITNESSED
 from guantong.prove.tree import Tree
-from guantong.prove.witness import Answer, WitnessRequest, add_checkpoint
+from guantong.prove.witness import Answer, add_checkpoint, ask_to_cosign, fetch_witness_key
 from guantong.records import Records
 from guantong.records.tables import LEAVES
 
@@ -469,54 +467,25 @@ class Prove:
         view = one.witnesses[did]
         if head is None or head.size <= view.size:
             return False
-        peer = await self._with_witness_key(one, one.peers[did])
-        key = peer.witness_vkey
-        assert key is not None
-        known = view.size
-        for _ in range(2):
-            proof = await self.consistency(one.participant, known, head.size)
-            answer = await self._http.request(
-                "POST",
-                f"{peer.url}/witness/add-checkpoint",
-                body=WitnessRequest(known, tuple(proof), head.note).to_bytes(),
-                headers={"content-type": "text/plain; charset=utf-8"},
-                timeout_s=self.settings.witness_timeout_s,
-                max_bytes=65_536,
-            )
-            if answer.status != 409:
-                break
-            known = rules.size_answer(answer.body)
-            if known > head.size:
-                raise Corrupt("prove.rolled-back", witness=did, theirs=known, ours=head.size)
-        if answer.status >= 500 or answer.status in (404, 408, 409, 425, 429):
-            raise Retryable("prove.witness-later", witness=did, status=answer.status)
-        if answer.status == 422:
-            raise Corrupt("prove.split-view", witness=did, size=head.size)
-        if answer.status != 200:
-            raise Refused("prove.witness-refused", witness=did, status=answer.status)
-        note = Note(parse_note(head.note).text, parse_signature_lines(answer.body.decode("utf-8", "replace")))
-        opened = open_note(note.to_bytes(), [key])
-        at_s = opened.times[key]
-        lines = b"".join(s.line().encode() for s in note.signatures if (s.name, s.key_id) == (key.name, key.id))
+        peer = one.peers[did]
+        if peer.witness_key is None:
+            key = await fetch_witness_key(self._http, peer, timeout_s=self.settings.witness_timeout_s)
+            peer = replace(peer, witness_key=key)
+            await self._store_peer(one, peer)
+        lines, at_s = await ask_to_cosign(
+            self._http,
+            peer,
+            head,
+            known=view.size,
+            prove=lambda old: self.consistency(one.participant, old, head.size),
+            timeout_s=self.settings.witness_timeout_s,
+        )
         async with self._records.step(one.participant) as step:
             step.upsert(COSIGNATURES, size=head.size, witness=did, line=lines, cosigned_at=at_s * NS)
         one.witnesses[did] = WitnessView(did, head.size, at_s * NS)
         async with one.cosigned:
             one.cosigned.notify_all()
         return one.latest is not head
-
-    async def _with_witness_key(self, one: _Log, peer: Peer) -> Peer:
-        if peer.witness_key is not None:
-            return peer
-        answer = await self._http.request(
-            "GET", f"{peer.url}/log/keys", timeout_s=self.settings.witness_timeout_s, max_bytes=16_384
-        )
-        if answer.status != 200:
-            raise Retryable("prove.witness-later", witness=peer.did, status=answer.status)
-        opened = open_note(answer.body, [peer.log_vkey])
-        peer = replace(peer, witness_key=rules.stated_witness_key(peer.did, opened.note.text).public)
-        await self._store_peer(one, peer)
-        return peer
 
     # ---- packages
 

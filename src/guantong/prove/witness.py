@@ -6,24 +6,36 @@ Source: C2SP tlog-witness v1.0.0. A witness sees size and root of a log, never i
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, and_, insert, select, update
 
 from guantong.base.canonical import b64, unb64
 from guantong.base.clock import NS, Clock
-from guantong.base.errors import Refused, Skippable
+from guantong.base.errors import Corrupt, Refused, Retryable, Skippable
 from guantong.base.merkle import EMPTY_ROOT, HASH_BYTES, verify_consistency
-from guantong.base.note import Checkpoint, VerifierKey, cosign, open_note, parse_checkpoint, parse_note
-from guantong.prove.model import ProveKeys, witness_name_of
+from guantong.base.note import (
+    Checkpoint,
+    Note,
+    VerifierKey,
+    cosign,
+    open_note,
+    parse_checkpoint,
+    parse_note,
+    parse_signature_lines,
+)
+from guantong.base.wire import Http
+from guantong.prove.model import CheckpointView, Peer, ProveKeys, witness_name_of
+from guantong.prove.rules import size_answer, stated_witness_key
 from guantong.prove.tables import WITNESSED
 from guantong.records import Records
 
-__all__ = ["Answer", "WitnessRequest", "add_checkpoint", "parse_request"]
+__all__ = ["Answer", "WitnessRequest", "add_checkpoint", "ask_to_cosign", "fetch_witness_key", "parse_request"]
 
 _OLD = re.compile(r"old (0|[1-9][0-9]{0,18})", re.ASCII)
 MAX_PROOF_LINES = 63
+MAX_ANSWER_BYTES = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +122,7 @@ async def add_checkpoint(
         # the time is taken inside the transaction: a smaller tree can't get a later time than a larger one
         at = clock.now()
         signature = cosign(note.text, witness_name_of(participant), keys.witness, at // NS)
-        kept = note.__class__(note.text, tuple(s for s in note.signatures if (s.name, s.key_id) in verified))
+        kept = Note(note.text, tuple(s for s in note.signatures if (s.name, s.key_id) in verified))
         row = {
             "size": checkpoint.size,
             "root": checkpoint.root,
@@ -129,6 +141,57 @@ async def add_checkpoint(
     except _Stop as stop:
         return stop.answer
     return Answer(200, result[0])
+
+
+async def ask_to_cosign(
+    http: Http,
+    peer: Peer,
+    head: CheckpointView,
+    *,
+    known: int,
+    prove: Callable[[int], Awaitable[list[bytes]]],
+    timeout_s: float,
+) -> tuple[bytes, int]:
+    """Have a partner cosign a checkpoint. known: the size it is thought to have seen; if it says otherwise, it is asked once more.
+
+    Returns its signature lines and the time they state, in seconds. Raises Retryable ``prove.witness-later``, Refused
+    ``prove.witness-refused`` and ``base.signature-bad``, Corrupt ``prove.rolled-back`` and ``prove.split-view``.
+    """
+    key = peer.witness_vkey
+    assert key is not None
+    for _ in range(2):
+        answer = await http.request(
+            "POST",
+            f"{peer.url}/witness/add-checkpoint",
+            body=WitnessRequest(known, tuple(await prove(known)), head.note).to_bytes(),
+            headers={"content-type": "text/plain; charset=utf-8"},
+            timeout_s=timeout_s,
+            max_bytes=MAX_ANSWER_BYTES,
+        )
+        if answer.status != 409:
+            break
+        known = size_answer(answer.body)
+        if known > head.size:
+            raise Corrupt("prove.rolled-back", witness=peer.did, theirs=known, ours=head.size)
+    if answer.status >= 500 or answer.status in (404, 408, 409, 425, 429):
+        raise Retryable("prove.witness-later", witness=peer.did, status=answer.status)
+    if answer.status == 422:
+        raise Corrupt("prove.split-view", witness=peer.did, size=head.size)
+    if answer.status != 200:
+        raise Refused("prove.witness-refused", witness=peer.did, status=answer.status)
+    note = Note(parse_note(head.note).text, parse_signature_lines(answer.body.decode("utf-8", "replace")))
+    opened = open_note(note.to_bytes(), [key])
+    lines = b"".join(s.line().encode() for s in note.signatures if (s.name, s.key_id) == (key.name, key.id))
+    return lines, opened.times[key]
+
+
+async def fetch_witness_key(http: Http, peer: Peer, *, timeout_s: float) -> bytes:
+    """A partner's witness key from its own statement, signed with the evidence key of its DID document."""
+    answer = await http.request("GET", f"{peer.url}/log/keys", timeout_s=timeout_s, max_bytes=MAX_ANSWER_BYTES)
+    if answer.status != 200:
+        raise Retryable("prove.witness-later", witness=peer.did, status=answer.status)
+    opened = open_note(answer.body, [peer.log_vkey])
+    return stated_witness_key(peer.did, opened.note.text).public
 
 
 def _checkpoint_but_root(text: str) -> Checkpoint:
