@@ -33,6 +33,7 @@ from guantong.base.entry import MAX_LEAF_BYTES, Entry, leaf_bytes
 from guantong.base.errors import ConfigProblem, Corrupt, GuantongError, Refused, Retryable
 from guantong.base.ids import Randomness, system_random
 from guantong.records.model import Edge, Message
+from guantong.records.statements import Statements
 from guantong.records.tables import COUNTERS, EDGES, LEAVES, OUTBOX
 
 __all__ = ["Queued", "Records", "Row", "Step"]
@@ -78,10 +79,11 @@ class Step:
     def insert(self, into: Table, **values: Any) -> None:
         """Add a row; the participant is filled in. A row with that key already there: Retryable ``records.conflict``."""
         row = {"participant": self.participant, **values}
+        statements = self._records.statements
 
         def run(connection: Connection) -> None:
             try:
-                connection.execute(insert(into), row)
+                statements.insert(connection, into, row)
             except DBAPIError as error:
                 if _is_integrity(error):
                     raise Retryable(
@@ -94,19 +96,8 @@ class Step:
     def upsert(self, into: Table, **values: Any) -> None:
         """Add a row, or replace the other columns of the row with that key."""
         row = {"participant": self.participant, **values}
-        key = {column.name for column in into.primary_key}
-
-        def run(connection: Connection) -> None:
-            where = and_(*(into.c[name] == row[name] for name in key))
-            rest = {name: value for name, value in row.items() if name not in key}
-            changed = connection.execute(update_table(into).where(where), rest).rowcount if rest else 0
-            if (
-                not changed
-                and connection.execute(select(func.count()).select_from(into).where(where)).scalar_one() == 0
-            ):
-                connection.execute(insert(into), row)
-
-        self._operations.append(run)
+        statements = self._records.statements
+        self._operations.append(lambda connection: statements.upsert(connection, into, row))
 
     def update(
         self,
@@ -120,13 +111,10 @@ class Step:
         ``records.conflict`` and nothing of the step is written.
         """
         wanted = {"participant": self.participant, **key}
+        statements = self._records.statements
 
         def run(connection: Connection) -> None:
-            conditions = [table.c[name] == value for name, value in wanted.items()]
-            for name, value in (expect or {}).items():
-                column = table.c[name]
-                conditions.append(column.in_(value) if isinstance(value, tuple) else column == value)
-            if connection.execute(update_table(table).where(and_(*conditions)), dict(values)).rowcount != 1:
+            if statements.update(connection, table, wanted, values, expect or {}) != 1:
                 raise Retryable("records.conflict", table=table.name, key=dict(key), expected=dict(expect or {}))
 
         self._operations.append(run)
@@ -151,6 +139,7 @@ class Step:
     def send(self, message: Message) -> None:
         """Queue a message; it leaves after the commit. A key already queued is not queued again."""
         payload = orjson.dumps(dict(message.payload), option=orjson.OPT_SORT_KEYS)
+        statements = self._records.statements
 
         def run(connection: Connection) -> None:
             same = and_(
@@ -160,8 +149,9 @@ class Step:
                 return
             number = self._records.next_number(connection)
             self._messages.append(Queued(self.participant, message.kind, message.key, message.lane, number, payload))
-            connection.execute(
-                insert(OUTBOX),
+            statements.insert(
+                connection,
+                OUTBOX,
                 {
                     "participant": self.participant,
                     "kind": message.kind,
@@ -184,11 +174,13 @@ class Step:
         leaf = leaf_bytes(entry, participant=self.participant, at=self.at, salt=salt)
         if len(leaf) > MAX_LEAF_BYTES:
             raise ConfigProblem("records.entry-too-large", kind=entry.kind.name, size=len(leaf))
+        statements = self._records.statements
 
         def run(connection: Connection) -> None:
             number = self._records.next_leaf(connection, self.participant)
-            connection.execute(
-                insert(LEAVES),
+            statements.insert(
+                connection,
+                LEAVES,
                 {
                     "participant": self.participant,
                     "number": number,
@@ -297,6 +289,7 @@ class Records:
         if url.startswith("sqlite"):
             event.listen(self.engine, "connect", _sqlite_connect)
             event.listen(self.engine, "begin", _sqlite_begin)
+        self.statements = Statements(self.engine.dialect)
         self._readers = None if inline or memory else ThreadPoolExecutor(4, thread_name_prefix="records-read")
         self._memory = memory
 
@@ -428,9 +421,13 @@ class Records:
             try:
                 if connection is None:
                     connection = self.engine.connect()
-                with connection.begin():
-                    for operations, queued, future in steps:
-                        done.append((future, queued, self._run(connection, operations)))
+                if len(steps) == 1:
+                    operations, queued, future = steps[0]
+                    done.append((future, queued, self._run_alone(connection, operations)))
+                else:
+                    with connection.begin():
+                        for operations, queued, future in steps:
+                            done.append((future, queued, self._run(connection, operations)))
             except (SQLAlchemyError, sqlite3.Error, OSError) as error:
                 # the group's transaction is gone: nobody's step was written, everybody is told
                 self._forget()
@@ -454,6 +451,19 @@ class Records:
                 self._hand_over(queued)
         for wake in self._wakers:
             wake()
+
+    def _run_alone(self, connection: Connection, operations: list[Operation]) -> BaseException | None:
+        # a group of one needs no savepoint: its transaction is its own
+        try:
+            with connection.begin():
+                for operation in operations:
+                    operation(connection)
+        except Exception as error:  # noqa: BLE001 - the caller gets its own exception back; the writer lives on
+            self._forget()
+            if isinstance(error, DBAPIError) and _is_fatal(error):
+                raise
+            return error
+        return None
 
     def _run(self, connection: Connection, operations: list[Operation]) -> BaseException | None:
         savepoint = connection.begin_nested()
