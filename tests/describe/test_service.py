@@ -282,3 +282,37 @@ async def test_a_value_that_is_not_there_cannot_be_traced(describe):
     with pytest.raises(Skippable) as caught:
         await describe.trace(ME, 1, T0 + 1)
     assert caught.value.code == "describe.unknown"
+
+
+async def test_a_value_outside_a_datasets_window_did_not_go_out_with_it(describe):
+    await describe.define(ME, Dataset("early", "Early", "早", signals=(1,), end=T0 + 2 * SECOND))
+    await describe.define(ME, Dataset("late", "Late", "晚", signals=(1,), start=T0 + 2 * SECOND))
+    await describe.link(
+        ME,
+        [
+            Edge("describe:dataset:early", "exchange:agreement:1", "agreed"),
+            Edge("describe:dataset:late", "exchange:agreement:2", "agreed"),
+            Edge("keep:batch:mill-01/99", "fuse:signal:1", "derived"),
+        ],
+    )
+    reached = {edge.target for edge in (await describe.trace(ME, 1, T0 + 5 * SECOND)).edges}
+    sources = {edge.source for edge in (await describe.trace(ME, 1, T0 + 5 * SECOND)).edges}
+
+    assert "exchange:agreement:2" in reached
+    assert "exchange:agreement:1" not in reached
+    assert "keep:batch:mill-01/99" not in sources
+
+
+async def test_a_measurement_is_traced_to_its_batch_part_and_datasets(describe):
+    await describe.define(ME, Dataset("both", "Both", "双方", kind="measurements"))
+    await describe.define(ME, Dataset("theirs", "Theirs", "对方", kind="measurements", sources=("incoming",)))
+    await describe.link(ME, [Edge("describe:dataset:both", "exchange:agreement:7", "agreed")])
+    trace = await describe.trace_measurement(ME, "r", "1", "0")
+    edges = {(edge.source.partition(":measurement")[0], edge.target, edge.relation) for edge in trace.edges}
+
+    assert trace.rows[0]["value_f64"] == 10.01
+    assert ("fuse", "fuse:part:box-2", "belongs") in edges
+    assert ("fuse", "describe:dataset:both", "included") in edges
+    assert ("describe:dataset:both", "exchange:agreement:7", "agreed") in edges
+    assert "keep:batch:fair/1" in {edge.source for edge in trace.edges}
+    assert "describe:dataset:theirs" not in {edge.target for edge in trace.edges}

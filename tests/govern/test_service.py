@@ -264,3 +264,15 @@ async def test_policies_that_are_no_cedar_are_refused_when_offered(govern):
         with pytest.raises(Refused) as caught:
             govern.check_policies(text)
         assert caught.value.code == "govern.policy-unreadable"
+
+
+async def test_a_review_is_on_record_and_lifts_no_suspicion(govern, records):
+    await govern.classify(ME, [SubjectFacts("signal:1", "Xload", machines=1000, span_s=4e7)])
+    reviewed = await govern.review(ME, "signal:1", "user:ann", "applied to the bureau")
+
+    assert (reviewed.reviewed_by, reviewed.status, reviewed.level) == ("user:ann", "suspected", "important")
+    assert (await govern.grades(ME))[0] == reviewed
+    leaves = [orjson.loads(row["leaf"])["kind"] for row in await records.rows(select(LEAVES.c.leaf))]
+    assert leaves[-1] == "govern.reviewed"
+    with pytest.raises(Skippable):
+        await govern.review(ME, "signal:9", "user:ann")

@@ -22,13 +22,19 @@ _CHUNK = 400
 
 
 async def walk_edges(
-    fetch: Fetch, start: Sequence[str], direction: Direction, *, depth: int, limit: int
+    fetch: Fetch,
+    start: Sequence[str],
+    direction: Direction,
+    *,
+    depth: int,
+    limit: int,
+    avoid: frozenset[str] = frozenset(),
 ) -> tuple[list[Edge], bool]:
     """Edges reached from the nodes, nearest first, each once; and whether depth or limit cut the walk.
 
-    A node is visited once, so cycles end.
+    A node is visited once, so cycles end. Nodes to ``avoid`` are neither shown nor passed.
     """
-    seen = set(start)
+    seen = {*start, *avoid}
     found: dict[tuple[str, str, str], Edge] = {}
     frontier = list(dict.fromkeys(start))
     for _ in range(depth):
@@ -37,10 +43,12 @@ async def walk_edges(
         step: list[str] = []
         for place in range(0, len(frontier), _CHUNK):
             for edge in await fetch(frontier[place : place + _CHUNK], direction, limit + 1):
+                node = edge.source if direction == "back" else edge.target
+                if node in avoid:
+                    continue
                 found.setdefault((edge.source, edge.target, edge.relation), edge)
                 if len(found) > limit:
                     return list(found.values())[:limit], True
-                node = edge.source if direction == "back" else edge.target
                 if node not in seen:
                     seen.add(node)
                     step.append(node)
@@ -48,14 +56,17 @@ async def walk_edges(
     return list(found.values()), bool(frontier)
 
 
-def edges_of(records: Records, participant: str) -> Fetch:
-    """Fetches a participant's edges from the records."""
+def edges_of(records: Records, participant: str, *, without: str = "") -> Fetch:
+    """Fetches a participant's edges from the records, leaving out those whose source begins with ``without``."""
 
     async def fetch(nodes: Sequence[str], direction: Direction, limit: int) -> list[Edge]:
         near = EDGES.c.target if direction == "back" else EDGES.c.source
+        where = [EDGES.c.participant == participant, near.in_(list(nodes))]
+        if without:
+            where.append(EDGES.c.source.not_like(f"{without}%"))
         rows = await records.rows(
             select(EDGES.c.source, EDGES.c.target, EDGES.c.relation)
-            .where(and_(EDGES.c.participant == participant, near.in_(list(nodes))))
+            .where(and_(*where))
             .order_by(EDGES.c.recorded_at, EDGES.c.source, EDGES.c.target, EDGES.c.relation)
             .limit(limit)
         )

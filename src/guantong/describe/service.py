@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any, cast
 import orjson
 from sqlalchemy import Connection, and_, delete, select
 
-from guantong.base.canonical import b64url, canonical_bytes, digest, sha256
+from guantong.base.canonical import canonical_bytes, digest, sha256
 from guantong.base.clock import Clock, iso
 from guantong.base.entry import Entry
 from guantong.base.errors import Skippable
 from guantong.describe.dcat import catalog, dataset_node
 from guantong.describe.documents import Draft, read_cursor, write_cursor, write_documents
-from guantong.describe.elements import id_short, shell
+from guantong.describe.drafts import Names, machine_drafts, part_drafts
 from guantong.describe.lineage import Direction, edges_of, walk_edges
-from guantong.describe.machine import SignalFacts, lexical, operational_data, time_series
+from guantong.describe.machine import lexical
 from guantong.describe.model import (
     DATASET_DEFINED,
     SHELLS_WRITTEN,
@@ -30,12 +30,12 @@ from guantong.describe.model import (
     Page,
     Trace,
 )
-from guantong.describe.nameplate import FACTS, nameplate
-from guantong.describe.part import part_measurements
+from guantong.describe.nameplate import FACTS
 from guantong.describe.paths import put
 from guantong.describe.ports import Decide, Interfaces, deny
 from guantong.describe.rows import named_readings
 from guantong.describe.tables import ASSETS, DATASETS, DOCUMENTS, ELEMENTS
+from guantong.describe.values import by_part, measured, newest, readings
 from guantong.records import Edge, Records
 
 if TYPE_CHECKING:
@@ -232,7 +232,7 @@ class Describe:
         Every document is fully verified; unchanged ones are left alone, those of vanished assets are deleted.
         Raises ConfigProblem ``describe.constraints``.
         """
-        drafts = [*await self._machine_drafts(participant), *await self._part_drafts(participant)]
+        drafts = await self._drafts(participant)
         rows = await self._records.rows(
             select(DOCUMENTS.c.id, DOCUMENTS.c.body, DOCUMENTS.c.live).where(DOCUMENTS.c.participant == participant)
         )
@@ -257,111 +257,22 @@ class Describe:
                 )
         return len(written) + len(gone)
 
-    async def _facts(self, participant: str) -> dict[str, dict[str, str]]:
+    async def _drafts(self, participant: str) -> list[Draft]:
         rows = await self._records.rows(
             select(ASSETS.c.asset, ASSETS.c.body).where(ASSETS.c.participant == participant)
         )
-        return {str(row["asset"]): orjson.loads(row["body"]) for row in rows}
-
-    async def _machine_drafts(self, participant: str) -> list[Draft]:
-        stated = await self._facts(participant)
-        machines: dict[str, list[SignalFacts]] = {}
-        for signal in await self._fuse.signals(participant):
-            machines.setdefault(signal.source, []).append(
-                SignalFacts(
-                    signal.id, signal.native_id, signal.name, signal.path, signal.unit, signal.type, signal.category
-                )
-            )
-        described = {
-            str(item["source"]): item["submodel"]
-            for item in (self._interfaces(participant) if self._interfaces else ())
-        }
-        drafts: list[Draft] = []
-        for source in sorted({*machines, *described}):
-            signals = sorted(machines.get(source, ()), key=lambda one: one.id)
-            asset = self._id(participant, "asset", "machine", source)
-            facts = {"URIOfTheProduct": asset, **stated.get(f"machine:{source}", {})}
-            ids = tuple(signal.id for signal in signals)
-            submodels = [Draft(asset, nameplate(self._id(participant, "submodel", source, "nameplate"), facts))]
-            if signals:
-                data_id = self._id(participant, "submodel", source, "operational-data")
-                body, live = operational_data(data_id, signals)
-                submodels.append(Draft(asset, body, tuple(live), ids))
-                series_id = self._id(participant, "submodel", source, "time-series")
-                body, live = time_series(
-                    series_id,
-                    source,
-                    signals,
-                    endpoint=f"{self.settings.base_url}/guantong/series/{b64url(series_id.encode())}",
-                    query="signals=" + ",".join(map(str, ids[:200])) if len(ids) <= 200 else "signals=all",
-                )
-                submodels.append(Draft(asset, body, tuple(live), ids))
-            if source in described:
-                interface = dict(described[source])
-                interface["id"] = self._id(participant, "submodel", source, "interfaces")
-                submodels.append(Draft(asset, interface))
-            drafts += submodels
-            drafts.append(
-                Draft(
-                    asset,
-                    shell(
-                        self._id(participant, "shell", "machine", source),
-                        id_short(source, "machine"),
-                        asset,
-                        [str(draft.body["id"]) for draft in submodels],
-                        specific={"serialNumber": facts.get("SerialNumber", ""), "source": source},
-                        title=source,
-                    ),
-                )
-            )
-        return drafts
-
-    async def _part_drafts(self, participant: str) -> list[Draft]:
+        stated: dict[str, dict[str, str]] = {str(row["asset"]): orjson.loads(row["body"]) for row in rows}
+        names = Names(self.settings.namespace, participant, self.settings.base_url)
+        drafts = machine_drafts(
+            names,
+            await self._fuse.signals(participant),
+            stated,
+            self._interfaces(participant) if self._interfaces else (),
+        )
         parts = await self._fuse.parts(participant)
-        if not parts:
-            return []
-        stated = await self._facts(participant)
-        measured = _by_part(await self._keep.measurements(participant))
-        drafts: list[Draft] = []
-        for part in parts:
-            asset = self._id(participant, "asset", "part", part.id)
-            facts = {
-                "URIOfTheProduct": asset,
-                "ManufacturerProductDesignation": part.design,
-                "SerialNumber": part.serial,
-                **stated.get(f"part:{part.id}", {}),
-            }
-            submodels = [
-                Draft(asset, nameplate(self._id(participant, "submodel", f"part:{part.id}", "nameplate"), facts)),
-                Draft(
-                    asset,
-                    part_measurements(
-                        self._id(participant, "submodel", f"part:{part.id}", "measurements"),
-                        part.names,
-                        measured.get(part.id, ()),
-                    ),
-                ),
-            ]
-            drafts += submodels
-            drafts.append(
-                Draft(
-                    asset,
-                    shell(
-                        self._id(participant, "shell", "part", part.id),
-                        id_short(f"{part.design}_{part.serial}", "part"),
-                        asset,
-                        [str(draft.body["id"]) for draft in submodels],
-                        specific={"serialNumber": part.serial, "part": part.id},
-                        title=f"{part.design} {part.serial}".strip(),
-                    ),
-                )
-            )
+        if parts:
+            drafts += part_drafts(names, parts, stated, by_part(await self._keep.measurements(participant)))
         return drafts
-
-    def _id(self, participant: str, kind: str, *names: str) -> str:
-        # the participant is part of the id: two companies' machines may bear one name
-        owner = participant.removeprefix("did:").replace(":", "-").replace("%", "-")
-        return ":".join((self.settings.namespace, owner, kind, *names))
 
     async def shells(self, participant: str, *, limit: int | None = None, cursor: str | None = None) -> Page:
         """A page of shells as metamodel JSON, in the order of first writing."""
@@ -439,10 +350,10 @@ class Describe:
         plan = orjson.loads(live)
         if not plan["items"]:
             return body
-        newest = _newest(await self._keep.latest(participant, plan["signals"]))
-        latest = max(newest.values(), key=lambda row: row["time_ns"], default=None)
+        found = newest(await self._keep.latest(participant, plan["signals"]))
+        latest = max(found.values(), key=lambda row: row["time_ns"], default=None)
         for path, signal, what in plan["items"]:
-            row = latest if signal == -1 else newest.get(signal)
+            row = latest if signal == -1 else found.get(signal)
             if row is not None:
                 put(body, path, lexical(row, what))
         return body
@@ -486,7 +397,7 @@ class Describe:
             )
             async with aclosing(scan) as batches:
                 async for batch in batches:
-                    for one in _readings(batch):
+                    for one in readings(batch):
                         same = same + 1 if one["time_ns"] == place else 1
                         place = one["time_ns"]
                         if skip:
@@ -523,41 +434,107 @@ class Describe:
         return edges
 
     async def trace(self, participant: str, signal_id: int, source_time: int) -> Trace:
-        """Where one value comes from and what became of it: batches, corrections and their rules, the signal, the datasets it is part
-        of, agreements and receipts.
+        """Where one reading comes from and what became of it: its batch, corrections and their rules, the signal, the datasets that
+        hold it, agreements and receipts.
 
         source_time: nanoseconds, exactly as the source stated it. Raises Skippable ``describe.unknown`` if there is no such value.
         """
         microsecond = source_time - source_time % 1000
         table = await self._keep.range(participant, [signal_id], microsecond, microsecond + 1000, revisions=True)
-        rows = [row for row in _readings(table) if row["time_ns"] == source_time]
+        rows = sorted(
+            (row for row in readings(table) if row["time_ns"] == source_time), key=lambda row: row["revision"]
+        )
         signal = {one.id: one for one in await self._fuse.signals(participant)}.get(signal_id)
         if not rows or signal is None:
             raise Skippable("describe.unknown", what="value", id=f"{signal_id}@{iso(source_time)}")
+        home = f"fuse:signal:{signal_id}"
+        others = [
+            f"describe:dataset:{one.id}"
+            for one in await self.datasets(participant)
+            if signal_id in one.signals and not _within(one, source_time)
+        ]
+        edges, starts = await self._origins(
+            participant, f"fuse:value:{signal_id}@{iso(source_time)}", signal.source, home, rows
+        )
+        return await self._traced(participant, signal_id, source_time, rows, edges, starts, [home], frozenset(others))
+
+    async def trace_measurement(self, participant: str, report: str, result: str, characteristic: str) -> Trace:
+        """Where one measured characteristic comes from and what became of it; as :meth:`trace`. ``signal_id`` is then -1 and
+        ``source_time`` the measuring time, 0 where none is stated.
+        """
+        table = await self._keep.measurements(participant, report=report, revisions=True)
+        rows = [
+            row
+            for row in measured(table)
+            if row["result"] == result and characteristic in (row["characteristic"], row["feature"])
+        ]
+        if not rows:
+            raise Skippable("describe.unknown", what="value", id=f"{report}/{result}/{characteristic}"[:100])
+        rows.sort(key=lambda row: row["revision"])
+        first = rows[0]
+        # a node's id has at most 255 characters in the records, names of reports may be longer
+        value = f"fuse:measurement:{sha256(f'{report}/{result}/{characteristic}'.encode()).hex()[:32]}"
+        home = f"fuse:part:{first['part']}" if first["part"] else ""
+        edges, starts = await self._origins(participant, value, first["source"], home, rows)
+        onward = [home] if home else []
+        for one in await self.datasets(participant):
+            at = first["measured_time"]
+            if (
+                one.kind == "measurements"
+                and (not one.models or first["model"] in one.models)
+                and (not one.sources or first["source"] in one.sources)
+                and (at is None or _within(one, at))
+            ):
+                edges.append(Edge(f"{value}#{rows[-1]['revision']}", f"describe:dataset:{one.id}", "included"))
+                onward.append(f"describe:dataset:{one.id}")
+        return await self._traced(
+            participant, -1, first["measured_time"] or 0, rows, edges, starts, onward, frozenset()
+        )
+
+    async def _origins(
+        self, participant: str, value: str, source: str, home: str, rows: Sequence[Mapping[str, Any]]
+    ) -> tuple[list[Edge], list[str]]:
+        """Edges of every revision to its batch, corrections and home, and the nodes from which to go back."""
         corrections = {one.id: one for one in await self._fuse.corrections(participant)}
         edges: list[Edge] = []
-        starts = [f"fuse:signal:{signal_id}"]
+        starts: list[str] = []
         for row in rows:
-            value = f"fuse:value:{signal_id}@{iso(source_time)}#{row['revision']}"
-            batch = f"keep:batch:{signal.source}/{row['log_position']}"
-            edges.append(Edge(batch, value, "derived"))
+            revision = f"{value}#{row['revision']}"
+            batch = f"keep:batch:{source}/{row['log_position']}"
+            edges.append(Edge(batch, revision, "derived"))
             starts.append(batch)
             for key in (row["corrections"] or "").split():
                 node = f"fuse:correction:{key}"
-                edges.append(Edge(node, value, "corrected"))
+                edges.append(Edge(node, revision, "corrected"))
                 starts.append(node)
                 if key in corrections:
                     rule = corrections[key]
                     edges.append(Edge(f"fuse:rule:{rule.rule}@{rule.rule_version}", node, "decided"))
-            edges.append(Edge(value, f"fuse:signal:{signal_id}", "belongs"))
-        room = self.settings.lineage_edges
+            if home:
+                edges.append(Edge(revision, home, "belongs"))
+        return edges, starts
+
+    async def _traced(
+        self,
+        participant: str,
+        signal_id: int,
+        source_time: int,
+        rows: Sequence[Mapping[str, Any]],
+        edges: Sequence[Edge],
+        starts: Sequence[str],
+        homes: Sequence[str],
+        avoid: frozenset[str],
+    ) -> Trace:
+        depth, room = self.settings.lineage_depth, self.settings.lineage_edges
         fetch = edges_of(self._records, participant)
-        back, cut_back = await walk_edges(fetch, starts, "back", depth=self.settings.lineage_depth, limit=room)
-        onward, cut_onward = await walk_edges(
-            fetch, [f"fuse:signal:{signal_id}"], "forward", depth=self.settings.lineage_depth, limit=room
+        back, cut = await walk_edges(fetch, starts, "back", depth=depth, limit=room)
+        # the home was made of many batches; of this value only its own is told
+        rules, _ = await walk_edges(
+            edges_of(self._records, participant, without="keep:batch:"), homes, "back", depth=1, limit=room
         )
-        seen = {(edge.source, edge.target, edge.relation): edge for edge in [*back, *edges, *onward]}
-        return Trace(signal_id, source_time, tuple(rows), tuple(seen.values()), cut_back or cut_onward)
+        onward, cut_onward = await walk_edges(fetch, homes, "forward", depth=depth, limit=room, avoid=avoid)
+        seen = {(edge.source, edge.target, edge.relation): edge for edge in [*back, *rules, *edges, *onward]}
+        return Trace(signal_id, source_time, tuple(rows), tuple(seen.values()), cut or cut_onward)
 
     async def link(self, participant: str, edges: Sequence[Edge]) -> None:
         """Record edges of lineage; known ones are left alone."""
@@ -604,34 +581,8 @@ def _dataset(body: bytes) -> Dataset:
     return Dataset(**row)
 
 
-def _readings(table: pa.Table | pa.RecordBatch) -> list[dict[str, Any]]:
-    """Rows of the clean schema as plain values; ``time_ns`` is the source time in nanoseconds."""
-    import pyarrow as pa
-
-    names = ("signal_id", "value_f64", "value_i64", "value_text", "value_bool", "status", "revision", "corrections", "log_position")  # fmt: skip
-    micro = table.column("source_time").cast(pa.int64()).to_pylist()
-    rest = table.column("source_ns").to_pylist()
-    return [
-        {**row, "time_ns": us * 1000 + ns}
-        for row, us, ns in zip(table.select(names).to_pylist(), micro, rest, strict=True)
-    ]
-
-
-def _newest(table: pa.Table) -> dict[int, dict[str, Any]]:
-    return {row["signal_id"]: row for row in _readings(table)}
-
-
-def _by_part(table: pa.Table) -> dict[str, list[dict[str, Any]]]:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    table = table.filter(pc.is_valid(table.column("part")))
-    micro = table.column("measured_time").cast(pa.int64()).to_pylist()
-    rest = table.drop_columns(["measured_time", "receive_time"]).to_pylist()
-    found: dict[str, list[dict[str, Any]]] = {}
-    for row, us in zip(rest, micro, strict=True):
-        found.setdefault(row["part"], []).append({**row, "measured_time": None if us is None else us * 1000})
-    return found
+def _within(dataset: Dataset, at: int) -> bool:
+    return (dataset.start is None or dataset.start <= at) and (dataset.end is None or at < dataset.end)
 
 
 def _remove(participant: str, ids: list[str]) -> Callable[[Connection], None]:

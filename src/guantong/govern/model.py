@@ -18,6 +18,7 @@ __all__ = [
     "GRADED",
     "LEVELS",
     "REGRADED",
+    "REVIEWED",
     "RIGHTS_MISSING",
     "RIGHTS_STATED",
     "SCORED",
@@ -367,6 +368,12 @@ REGRADED = EntryKind(
         {"id": "text", "level": "text", "status": "text", "members": "int", "digest": "text", "unverified": "texts"}
     ),
 )
+REVIEWED = EntryKind(
+    "govern.reviewed",
+    "A person reviewed a grade",
+    "已由人员复核定级",
+    _schema({"id": "text", "level": "text", "reviewed_by": "text", "note": "text"}),
+)
 RIGHTS_STATED = EntryKind(
     "govern.rights-stated",
     "The rights in a dataset were stated",
@@ -379,4 +386,4 @@ SCORED = EntryKind(
     "已评定数据集质量",
     _schema({"dataset": "text", "q": "text", "coverage": "text", "rows": "int", "ruleset": "text", "digest": "text"}),
 )
-ENTRY_KINDS: tuple[EntryKind, ...] = (GRADED, REGRADED, RIGHTS_STATED, SCORED)
+ENTRY_KINDS: tuple[EntryKind, ...] = (GRADED, REGRADED, REVIEWED, RIGHTS_STATED, SCORED)
