@@ -458,7 +458,7 @@ class Records:
             with connection.begin():
                 for operation in operations:
                     operation(connection)
-        except Exception as error:  # noqa: BLE001 - the caller gets its own exception back; the writer lives on
+        except Exception as error:
             self._forget()
             if isinstance(error, DBAPIError) and _is_fatal(error):
                 raise
