@@ -133,7 +133,7 @@ class Delivery:
         self._become("finished")
 
     def stopped(self) -> None:
-        """The source was stopped on purpose."""
+        """The source is on record but does not run."""
         self._become("stopped")
 
     def lines(self, count: int, parsed: int) -> None:
@@ -212,6 +212,17 @@ class Delivery:
         self._queue(rows, note, kind, lag_s)
         await self._drain()
         await self._keep_mark()
+
+    async def close(self) -> None:
+        """Hand over what waits, or give up after ``stop_wait_s``: then the sink never took it and the source never had it confirmed."""
+        try:
+            async with asyncio.timeout(self.settings.stop_wait_s):
+                await self.flush()
+        except TimeoutError:
+            LOG.warning("source %s: %d batches could not be written before the stop", self.source, len(self._pending))
+        if self._writing is not None and not self._writing.done():
+            self._writing.cancel()
+        self._become("stopped")
 
     async def pump(self) -> None:
         """Send what waits, ``batch_wait_s`` after its first row. The supervisor runs this beside the reader."""

@@ -162,7 +162,8 @@ class Interface:
     """Names of the schemes in force; each is defined in ``schemes``."""
     schemes: tuple[SecurityScheme, ...] = (NOSEC,)
     properties: tuple[Property, ...] = ()
-    """Empty means: everything the source offers."""
+    """What the source offers, with units and types. Empty: found out at the source. OPC UA reads these only; adapters and agents send
+    what they send."""
     protocol: str = ""
     """Supplemental semantic id; filled from the kind where empty."""
     terms: Terms = ()
@@ -339,6 +340,8 @@ class ConnectSettings:
     """Largest file taken."""
     folder_interval_s: float = 1.0
     """How often a watched folder is looked at."""
+    stop_wait_s: float = 5.0
+    """Longest wait for the sink when a source is stopped."""
     quarantine_notes: int = 5_000
     """Most quarantined pieces noted in one batch; further ones go into further batches."""
 

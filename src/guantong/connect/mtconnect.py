@@ -11,12 +11,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from guantong.base.errors import GuantongError, Refused, Retryable, Skippable
+from guantong.base.errors import ConfigProblem, GuantongError, Refused, Retryable, Skippable
 from guantong.base.wire import Http, Stream
 from guantong.connect.delivery import Delivery
 from guantong.connect.devices import Device, read_devices
 from guantong.connect.model import Interface, Property
-from guantong.connect.rules import names_of, runs, units_of
+from guantong.connect.rules import holes, names_of, units_of
 from guantong.connect.shdr import Instants
 from guantong.connect.streams import AgentFault, Header, observations, parse_streams
 
@@ -79,6 +79,8 @@ class AgentReader:
     """Reads one agent, or one device of it, until the connection ends."""
 
     def __init__(self, interface: Interface, http: Http) -> None:
+        if not interface.base.lower().startswith(("http://", "https://")):
+            raise ConfigProblem("connect.address-unusable", base=interface.base, reason="http://host:port/ is expected")
         self._interface = interface
         self._http = http
         self._base = interface.base.rstrip("/")
@@ -108,6 +110,9 @@ class AgentReader:
                     raise Retryable(
                         "connect.agent-error", base=self._base, error=", ".join(fault.codes) or fault.text
                     ) from fault
+                await delivery.clock.sleep(
+                    self._interval_ms / 1000
+                )  # a ring that moves faster than we ask must not spin us
                 header, root = await self._document(delivery, "current", {})
                 place = await self._begin(delivery, header, root)
 
@@ -139,8 +144,7 @@ class AgentReader:
             lowest=lowest,
         )
         if lowest is not None:
-            arrived = set(told)
-            for low, high in runs(number for number in range(lowest, header.first) if number not in arrived):
+            for low, high in holes(lowest, header.first, told):
                 self._missing(delivery, low, high, high - low + 1, reason, now)
         delivery.mark(instance=header.instance, next=header.first, time=now)
         return {"instance": header.instance, "next": header.first}
@@ -199,9 +203,7 @@ class AgentReader:
             delivery.repeated(again)
         now = delivery.clock.now()
         if self._counted and following > first:
-            arrived = set(numbers)
-            missing = (number for number in range(first, following) if number not in arrived)
-            for low, high in runs(missing):
+            for low, high in holes(first, following, numbers):
                 self._missing(delivery, low, high, high - low + 1, "not in the agent's answer", now)
         if numbers or following != first:
             place["next"] = max(first, following)

@@ -53,6 +53,10 @@ class OpcUaReader:
     """Reads one server until it is stopped; a cut is mended inside."""
 
     def __init__(self, interface: Interface) -> None:
+        if not interface.base.lower().startswith("opc.tcp://"):
+            raise ConfigProblem(
+                "connect.address-unusable", base=interface.base, reason="opc.tcp://host:port is expected"
+            )
         _open_only(interface)
         self._interface = interface
         self._properties: tuple[Property, ...] = interface.properties

@@ -7,7 +7,7 @@ from typing import Any
 
 from guantong.connect.model import Property
 
-__all__ = ["names_of", "out_of_tolerance", "runs", "units_of"]
+__all__ = ["holes", "names_of", "out_of_tolerance", "units_of"]
 
 
 def names_of(properties: Iterable[Property]) -> dict[str, dict[str, str | None]]:
@@ -42,15 +42,17 @@ def out_of_tolerance(row: Mapping[str, Any]) -> bool | None:
     return bool((lower is not None and value < lower) or (upper is not None and value > upper))
 
 
-def runs(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """Runs of consecutive whole numbers, first and last of each; the numbers ascend."""
-    first = last = None
-    for number in numbers:
-        if last is not None and number == last + 1:
-            last = number
-            continue
-        if first is not None and last is not None:
-            yield first, last
-        first = last = number
-    if first is not None and last is not None:
-        yield first, last
+def holes(first: int, end: int, present: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """What of the whole numbers from ``first`` to before ``end`` is not present, as runs with their first and last number.
+
+    The work is that of the present numbers, however wide the interval.
+    """
+    place = first
+    for number in sorted(set(present)):
+        if number >= end:
+            break
+        if number > place:
+            yield place, number - 1
+        place = max(place, number + 1)
+    if place < end:
+        yield place, end - 1
