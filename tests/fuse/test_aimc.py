@@ -45,7 +45,7 @@ def mappings(draw: st.DrawFn) -> Mapping:
     return Mapping(draw(TEXT), sources, sinks, steps, draw(INTERVAL))
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(mappings())
 def test_a_mapping_survives_the_way_to_a_document_and_back(mapping: Mapping) -> None:
     element = mapping_to_element(mapping)

@@ -247,7 +247,7 @@ ROW = st.tuples(
 )
 
 
-@settings(deadline=None, max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.lists(ROW, max_size=12), min_size=1, max_size=5), st.integers(0, 3), st.data())
 async def test_received_is_kept_and_duplicates_and_quarantined_whatever_comes(
     tmp_path_factory: pytest.TempPathFactory, pieces: list[list[Any]], bad: int, data: st.DataObject
@@ -467,6 +467,18 @@ async def test_measurements_get_their_part_and_a_serial_written_two_ways_is_foun
     assert found.facts["written"] == ["05", "05of8"]
     assert isinstance(rows, pl.DataFrame)
     assert rows.filter(pl.col("part") == "housing-7/5").height == 4
+
+
+async def test_a_report_that_comes_again_after_a_restart_is_all_duplicates(tmp_path: Path, clock: Any) -> None:
+    shop = await Shop(tmp_path, clock).open()
+    await shop.take(measured("final", ["1", "2", "3"]))
+    await shop.close()
+    shop = await Shop(tmp_path, clock).open()
+    await shop.take(measured("final", ["1", "2", "3"]), measured("other", ["1", "2", "3"]))
+    counts = await shop.fuse.counts(WHO)
+
+    assert (counts.received, counts.kept, counts.duplicates) == (18, 12, 6)
+    await shop.close()
 
 
 async def test_a_corrected_report_is_a_revision(shop: Shop) -> None:

@@ -30,6 +30,10 @@ _IDENTITY = ("report", "result", "characteristic", "feature")
 _VALUE = ("value_f64", "value_text", "unit", "nominal", "lower", "upper", "declared_status", "serial", "source_uri")
 
 
+_REPORTS = 64
+"""Reports held in memory; older ones are read from the tables when they come again."""
+
+
 class Measures:
     """Reports of one participant. What is known of a report is read from the tables once it comes again."""
 
@@ -39,16 +43,27 @@ class Measures:
         self._known: dict[tuple[str, str], dict[tuple[Any, ...], list[tuple[Any, ...]]]] = {}
         self._changed: dict[str, str] = {}
 
-    async def load(self, records: Records, keep: Keep) -> None:
-        """Parts from the records, reports from the tables."""
+    async def load(self, records: Records) -> None:
+        """Parts from the records."""
         import orjson
 
         for row in await records.rows(select(PARTS).where(PARTS.c.participant == self.participant)):
             part = part_from_json(orjson.loads(row["document"]))
             self.parts[part.id] = part
-        rows = await keep.measurements(self.participant, revisions=True)
-        for row in rows.to_pylist():
-            self._remember(row["source"], row)
+
+    async def recall(self, keep: Keep, batches: Sequence[Logged]) -> None:
+        """Read what the tables hold of the reports in these batches, if it isn't in memory."""
+        for one in batches:
+            if one.batch.kind != "measurements":
+                continue
+            for report in one.batch.rows["report"].unique().to_pylist():
+                if (one.batch.source, report) in self._known:
+                    continue
+                self._known[one.batch.source, report] = {}
+                rows = await keep.measurements(self.participant, report=report, revisions=True)
+                for row in rows.to_pylist():
+                    if row["source"] == one.batch.source:
+                        self._remember(row["source"], row)
 
     def _remember(self, source: str, row: dict[str, Any]) -> tuple[bool, int]:
         """(seen before, revision) of a row, and remember it."""
@@ -131,6 +146,8 @@ class Measures:
     def written(self) -> None:
         """The step is durable."""
         self._changed.clear()
+        while len(self._known) > _REPORTS:
+            del self._known[next(iter(self._known))]
 
     def _parts(
         self, source: str, rows: list[dict[str, Any]], position: int, edges: dict[Edge, None]

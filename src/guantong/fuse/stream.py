@@ -88,7 +88,7 @@ class Stream:
         for number, newest in stream.catalogue.newest.items():
             # the memory of rows is gone, so whatever is not newer must be looked up
             stream.recent.know(number, newest, complete=newest == NEVER)
-        await stream.measures.load(records, keep)
+        await stream.measures.load(records)
         return stream
 
     @property
@@ -124,6 +124,7 @@ class Stream:
             readings, remembered = await self._readings(piece, batches, tallies, edges)
         else:
             self._connections(batches, None, None, None, None)
+        await self.measures.recall(self.keep, batches)
         measurements = self.measures.clean(batches, tallies, self.book, edges)
         tables = _tables(batches, tallies)
         if readings is not None:
