@@ -119,7 +119,7 @@ class Tree:
             data = await self.tile(tile)
             if data is None:
                 raise LookupError(f"the tree has no node {index} at level {level}")
-            known[level, index] = root(_split(data)[start:end])
+            known[level, index] = root(_split(data[start * HASH_BYTES : end * HASH_BYTES]))
         return lambda level, index: known[level, index]
 
     async def prove(self, build: Callable[[Node], list[bytes]]) -> list[bytes]:
