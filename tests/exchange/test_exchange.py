@@ -811,7 +811,7 @@ async def test_opposite_a_plain_connector_a_receipt_is_one_sided(pair, agreed, s
     network.before.append(
         lambda method, url, body: Response(200, orjson.dumps(plain)) if "7002/.well-known/did.json" in url else None
     )
-    provider.exchange.hosting.resolver.forget(consumer.did)
+    provider.exchange.hosting.resolver._kept.clear()
 
     await pulled(consumer, await started(provider, consumer, agreement_id))
     receipts = await provider.exchange.wait_receipts(provider.did, agreement_id, timeout_s=5)

@@ -10,7 +10,7 @@ import asyncio
 import hmac
 import re
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -162,8 +162,12 @@ class Resolver:
         self._own[document["id"]] = document
 
     def forget(self, did: str) -> None:
-        """Ask the network the next time."""
-        self._kept.pop(did, None)
+        """Ask the network the next time, unless it was asked a moment ago (a flood of bad tokens must not become a flood of requests)."""
+        kept = self._kept.get(did)
+        if kept is not None:
+            asked_at = kept[0] - self._settings.did_cache_s
+            if self._clock.monotonic() - asked_at >= self._settings.did_negative_cache_s:
+                del self._kept[did]
 
     async def document(self, did: str) -> dict[str, Any]:
         """The DID document. Raises Refused ``exchange.did-refused`` and Retryable ``exchange.did-unresolved``."""
@@ -399,6 +403,3 @@ def _refused(reason: str) -> Refused:
 def same_token(left: str, right: str) -> bool:
     """Whether two secrets are equal, in a time that tells nothing."""
     return hmac.compare_digest(left.encode(), right.encode())
-
-
-Now = Callable[[], int]

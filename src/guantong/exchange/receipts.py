@@ -6,6 +6,7 @@ Opposite a connector without our extension a receipt is ``one-sided`` and marked
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -99,7 +100,7 @@ class Receipts:
         self._negotiations = negotiations
         self._transfers = transfers
         self._last: dict[tuple[str, str], tuple[int, str]] = {}
-        self._locks: dict[tuple[str, str], asyncio.Lock] = {}
+        self._locks: weakref.WeakValueDictionary[tuple[str, str], asyncio.Lock] = weakref.WeakValueDictionary()
         self._pulling: dict[tuple[str, str], asyncio.Future[Mapping[str, Any]]] = {}
 
     # -- provider
@@ -115,7 +116,8 @@ class Receipts:
     ) -> Receipt:
         hosting = self.hosting
         identity = hosting.hosted(participant).identity
-        lock = self._locks.setdefault((participant, transfer.pid), asyncio.Lock())
+        lock = self._locks.get((participant, transfer.pid)) or asyncio.Lock()
+        self._locks[(participant, transfer.pid)] = lock
         async with lock:
             seq, prev = await self._previous(participant, transfer.pid)
             async with hosting.records.step(participant) as step:
@@ -175,7 +177,10 @@ class Receipts:
                             payload={"record": record, "signature": signature, "partner": transfer.partner},
                         )
                     )
+            self._last.pop((participant, transfer.pid), None)
             self._last[(participant, transfer.pid)] = (seq + 1, record_hash)
+            if len(self._last) > hosting.settings.process_cache:
+                del self._last[next(iter(self._last))]
         hosting.changed(participant, f"receipts {agreement.id}", receipt.state)
         return receipt
 
