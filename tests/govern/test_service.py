@@ -276,3 +276,27 @@ async def test_a_review_is_on_record_and_lifts_no_suspicion(govern, records):
     assert leaves[-1] == "govern.reviewed"
     with pytest.raises(Skippable):
         await govern.review(ME, "signal:9", "user:ann")
+
+
+async def test_a_period_is_compared_as_instants_and_not_as_text(govern, clock):
+    clock.advance(0.5)
+    await govern.state_rights(
+        ME, Rights("now", "a", "b", "c", "own", "v", "2026-11-24T08:00:00Z", "2026-11-24T10:00:00+02:00")
+    )
+    over = await govern.rights(ME, "now")
+    await govern.state_rights(ME, Rights("day", "a", "b", "c", "own", "v", "2026-11-24T09:00:00+02:00", "2026-11-24"))
+
+    assert over is None  # ten o'clock two hours east was at eight, half a second ago
+    assert await govern.rights(ME, "day") is not None
+    assert govern.decide(ME, Request(ME, "offer", "dataset:day")).allowed
+    with pytest.raises(Skippable):
+        await govern.state_rights(
+            ME, Rights("bad", "a", "b", "c", "own", "v", "2026-11-24T08:00:00Z", "2026-11-24T09:00:00+02:00")
+        )
+
+
+async def test_a_right_stated_from_this_very_second_is_in_force_at_once(govern, clock):
+    clock.advance(0.25)
+    await govern.state_rights(ME, Rights("mill", "a", "b", "c", "own", "v", "2026-11-24T08:00:00Z"))
+
+    assert await govern.rights(ME, "mill") is not None

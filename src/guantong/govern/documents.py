@@ -13,6 +13,7 @@ from guantong.govern.model import Check, Graded, Impact, Quality, Reason, Rights
 __all__ = [
     "graded_from_json",
     "graded_to_json",
+    "period",
     "quality_from_json",
     "quality_to_json",
     "rights_from_json",
@@ -74,18 +75,30 @@ def rights_problems(one: Rights) -> Iterator[str]:
     for name in ("dataset_id", "holder", "processor", "operator", "source", "evidence", "valid_from"):
         if not getattr(one, name).strip():
             yield name
+    wrong = False
     for name in ("valid_from", "valid_to"):
         text = getattr(one, name)
         if text:
             try:
                 parse_iso(text if "T" in text else text + "T00:00:00Z")
             except GuantongError:
+                wrong = True
                 yield name
-    if one.valid_to and one.valid_from and one.valid_to < one.valid_from:
-        yield "valid_to"
+    if not wrong and one.valid_from.strip() and one.valid_to:
+        start, end = period(one)
+        if end is not None and end < start:
+            yield "valid_to"
     for name, text in asdict(one).items():
         if len(text) > 2000:
             yield name
+
+
+def period(one: Rights) -> tuple[int, int | None]:
+    """First and last instant of a statement, both included; a date means the whole day (UTC)."""
+    start = one.valid_from if "T" in one.valid_from else one.valid_from + "T00:00:00Z"
+    if not one.valid_to:
+        return parse_iso(start), None
+    return parse_iso(start), parse_iso(one.valid_to if "T" in one.valid_to else one.valid_to + "T23:59:59.999999999Z")
 
 
 def _lists(body: Any) -> Any:

@@ -12,13 +12,14 @@ import orjson
 from sqlalchemy import Connection, and_, desc, func, insert, select
 
 from guantong.base.canonical import canonical_bytes, digest
-from guantong.base.clock import Clock, parse_iso
+from guantong.base.clock import Clock
 from guantong.base.entry import Entry
 from guantong.base.errors import GuantongError, Refused, Skippable
 from guantong.govern.access import DecisionPoint
 from guantong.govern.documents import (
     graded_from_json,
     graded_to_json,
+    period,
     quality_from_json,
     quality_to_json,
     rights_from_json,
@@ -571,12 +572,8 @@ def digest_of(context: Mapping[str, object]) -> str:
 
 
 def _in_force(rights: Rights, now: int) -> bool:
-    # instants are compared as numbers: as text, "…10Z" comes after "…10.5Z"
-    start = parse_iso(rights.valid_from if "T" in rights.valid_from else rights.valid_from + "T00:00:00Z")
-    if not rights.valid_to:
-        return start <= now
-    end = rights.valid_to if "T" in rights.valid_to else rights.valid_to + "T23:59:59.999999999Z"
-    return start <= now <= parse_iso(end)
+    start, end = period(rights)
+    return start <= now and (end is None or now <= end)
 
 
 def _numbered(participant: str, rows: list[dict[str, Any]]) -> Any:
