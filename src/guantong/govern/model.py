@@ -57,6 +57,8 @@ class GovernSettings:
     """Decisions wait at most this long before they are written, in seconds, > 0."""
     decision_pending_rows: int = 20_000
     """Distinct unwritten decisions held at most; above it every access is denied, because it could not be accounted for."""
+    decision_keep_days: int = 183
+    """Lines of the access log younger than this are never deleted (MIIT 2022 Art 25: at least six months)."""
     policy_cache: int = 256
     """Parsed policy sets kept."""
     policy_bytes: int = 65_536

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import Connection, and_, desc, func, insert, select
+from sqlalchemy import Connection, and_, delete, desc, func, insert, select
 
 from guantong.base.canonical import canonical_bytes, digest
 from guantong.base.clock import Clock
 from guantong.base.entry import Entry
 from guantong.base.errors import GuantongError, Refused, Skippable
-from guantong.govern.access import DecisionPoint
+from guantong.govern.access import DecisionPoint, subject_of
 from guantong.govern.documents import (
     graded_from_json,
     graded_to_json,
@@ -451,18 +451,34 @@ class Govern:
             for row in rows
         ]
 
+    async def forget_decisions(self, participant: str, before: int) -> None:
+        """Delete lines of the access log that ended before an instant; never those younger than ``decision_keep_days``."""
+        oldest = min(before, self._clock.now() - self._settings.decision_keep_days * _DAY_NS)
+        async with self._records.step(participant) as step:
+            step.apply(
+                lambda connection: _nothing(
+                    connection.execute(
+                        delete(DECISIONS).where(
+                            and_(DECISIONS.c.participant == participant, DECISIONS.c.last_at < oldest)
+                        )
+                    )
+                )
+            )
+
     # inside
 
     def _note(self, participant: str, request: Request, decision: Decision, now: int) -> None:
+        stranger = subject_of(request.subject)[0] == "Unknown"
         key = _Key(
             participant,
-            request.subject[:255],
+            # somebody without a proven name must not be able to fill the log with names of his own invention
+            "unknown" if stranger else request.subject[:255],
             request.action[:64],
-            request.resource[:512],
+            request.resource.partition(":")[0][:32] + ":*" if stranger else request.resource[:512],
             decision.allowed,
             " ".join(decision.policies)[:2000],
             decision.reason,
-            digest_of(request.context),
+            "" if stranger else digest_of(request.context),
         )
         line = self._pending.get(key)
         if line is None:
@@ -569,6 +585,10 @@ def digest_of(context: Mapping[str, object]) -> str:
         return digest(dict(context))
     except GuantongError:
         return "not-canonical"
+
+
+def _nothing(_: object) -> None:
+    return None
 
 
 def _in_force(rights: Rights, now: int) -> bool:
