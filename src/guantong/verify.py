@@ -72,8 +72,9 @@ class Check:
 
     def say(self, language: str) -> str:
         """The check as a sentence."""
-        text = _CHECKS[self.name][language == "zh"]
-        return f"{text}{('：' if language == 'zh' else ': ') + self.reason if self.reason else ''}"
+        if language == "zh":
+            return _CHECKS[self.name][1] + (f"：{rules.in_chinese(self.reason)}" if self.reason else "")
+        return _CHECKS[self.name][0] + (f": {self.reason}" if self.reason else "")
 
 
 @dataclass(slots=True)

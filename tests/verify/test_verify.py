@@ -463,6 +463,25 @@ def test_json_says_everything_in_both_languages(laid_out, capsys) -> None:
     assert all(any("一" <= char <= "鿿" for char in item["zh"]) for item in document["proven"] + document["checks"])
 
 
+def test_every_reason_that_the_verifier_gives_is_also_said_in_chinese() -> None:
+    import re
+
+    source = Path(verify.__file__).read_text(encoding="utf-8")
+    reasons = re.findall(r'(?:_Failed\(|return None, )f?"((?:[^"\\\\]|\\\\.)*)"', source)
+    spoken = [re.sub(r"\{[^}]*\}", "x", reason) for reason in reasons]
+    assert len(spoken) > 30
+    untold = [
+        reason
+        for reason in spoken
+        if reason != "x: x" and not any("一" <= char <= "鿿" for char in rules.in_chinese(reason))
+    ]
+
+    # two reasons whose last word is filled in: both words are in the table
+    assert sorted(untold) == ["the x is not the one bound into the agreement", "x is x"]
+    for reason in ("a is missing", "a is not listed", "the price is not the one bound into the agreement"):
+        assert rules.in_chinese(reason) != reason
+
+
 def test_chinese_is_printed_on_a_console_that_knows_only_ascii(laid_out) -> None:
     trust, data = laid_out
     done = subprocess.run(
