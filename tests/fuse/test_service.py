@@ -525,3 +525,20 @@ async def test_fusion_follows_the_log_and_stops_when_told(tmp_path: Path) -> Non
         await fuse.stop()
         assert (await fuse.counts(WHO)).kept == 50
     records.close()
+
+
+@pytest.mark.parametrize("folder, findings", [("FAIR", []), ("QIF-IncomingInspection", [("tolerance", "DIAMETER7")])])
+async def test_real_inspection_reports_give_no_false_alarm_and_one_true_one(
+    shop: Shop, data_dir: Path, folder: str, findings: list[tuple[str, str]]
+) -> None:
+    from guantong.connect.qif import read_qif
+
+    for path in sorted((data_dir / "nist_smstestbed" / "tdp_mtc" / folder).iterdir()):
+        if path.suffix.lower() == ".qif":
+            report = read_qif(path.read_bytes(), name=path.name, receive=START, limit=2**30)
+            await shop.take(Batch("gauge", "measurements", report.rows, {"file": path.name, "report": report.facts}))
+    counts = await shop.fuse.counts(WHO, kind="measurements")
+
+    assert counts.received == counts.kept > 0
+    assert len(await shop.fuse.parts(WHO)) == 39
+    assert [(one.kind, one.signal) for one in await shop.fuse.findings(WHO)] == findings

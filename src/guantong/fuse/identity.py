@@ -220,18 +220,22 @@ def judge(keys: Keys, suspects: Flags, known: list[Keys]) -> tuple[Flags, Ints, 
     revision differs from the one before it in the status alone.
     """
     import numpy as np
-    import polars as pl
 
     size = len(keys)
     duplicate = np.zeros(size, np.bool_)
     revision = np.zeros(size, np.int64)
     status_only = np.zeros(size, np.bool_)
-    doubtful = pl.Series(keys.hashes()).is_duplicated().to_numpy()
+    hashes = keys.hashes()
+    ordered = np.sort(hashes)
+    twice_seen = ordered[1:][ordered[1:] == ordered[:-1]]
+    doubtful = np.isin(hashes, twice_seen) if len(twice_seen) else np.zeros(size, np.bool_)
     if known:
         doubtful |= suspects
     rows = np.flatnonzero(doubtful)
     if not len(rows):
         return duplicate, revision, status_only
+    import polars as pl
+
     frame = _frame(keys.take(rows), rows, None)
     for piece in known:
         frame = pl.concat([frame, _frame(piece, np.full(len(piece), -1, np.int64), piece.revision)])
