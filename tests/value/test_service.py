@@ -13,7 +13,7 @@ from guantong.base.clock import NS
 from guantong.base.errors import ConfigProblem, Refused, Retryable
 from guantong.records.tables import LEAVES
 from guantong.value.model import ENTRY_KINDS, Meter, Meters, QualityFact, Rate
-from guantong.value.service import Value, _add, appraisal_document
+from guantong.value.service import Value, _add, appraisal_document, costs_document
 from guantong.value.tables import APPRAISALS, COSTS
 
 US, THEM = "did:web:supplier.example", "did:web:other.example"
@@ -238,3 +238,15 @@ async def test_entries_fit_their_schemas(value, house, records):
         jsonschema_rs.validator_for(dict(schemas[leaf["kind"]])).validate(leaf["body"])
 
     assert [leaf["kind"] for leaf in leaves] == ["value.cost-recorded", "value.appraised"]
+
+
+async def test_the_ledger_as_json_has_every_line_and_every_sum_as_text(value, house, clock):
+    await value.set_rates(US, RATES)
+    house.points, house.hours = Decimal(5000), Decimal(1)
+    await value.meter(US)
+    document = orjson.loads(orjson.dumps(costs_document(await value.costs(US))))
+
+    assert document["totals"] == {"CNY": "0.50"}
+    assert document["by_item"] == [{"currency": "CNY", "item": "points", "amount": "0.50"}]
+    assert {line["item"]: line["amount"] for line in document["entries"]} == {"points": "0.50", "connector-hours": None}
+    assert len(document["unpriced"]) == 1

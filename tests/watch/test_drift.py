@@ -187,3 +187,16 @@ def test_the_grid_never_shows_a_value_from_the_future_or_one_too_old(readings, s
 def test_too_few_rows_are_refused():
     with pytest.raises(ValueError, match="too few"):
         drift.fit(np.zeros((20, 3)))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_channel_that_drifts_is_named_even_when_the_fault_moves_every_other_further(seed):
+    rng = np.random.default_rng(200 + seed)
+    rows = plant(rng, 2000, 12)
+    channel = int(rng.integers(12))
+    rows[1300:1700, channel] += 6 * rows[:, channel].std() * np.linspace(0, 1, 400)
+    rows[1700:1780] = rows[0] * 0.2  # the machine stands
+    (event,) = drift.events(drift.score(drift.fit(rows[:800]), rows[800:1780]), merge_rows=55, least_rows=11)
+
+    assert event.channels[0][0] == channel
+    assert event.last == 979

@@ -37,7 +37,7 @@ from guantong.value.model import (
 )
 from guantong.value.tables import APPRAISALS, COSTS, METERS, RATES
 
-__all__ = ["ReadMeters", "ReadQuality", "Value", "appraisal_document"]
+__all__ = ["ReadMeters", "ReadQuality", "Value", "appraisal_document", "costs_document"]
 
 ReadMeters = Callable[[str], Awaitable[Meters]]
 """Meters of a participant as they stand now; node makes it from keep's statistics and connect's scorecards."""
@@ -273,16 +273,37 @@ class Value:
 
 def appraisal_document(appraisal: Appraisal) -> dict[str, Any]:
     """JSON of an appraisal: amounts as text, instants as RFC 3339, the stamp in both languages."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, Decimal):
-            return format(value, "f")
-        if isinstance(value, Mapping):
-            return {name: plain(item) for name, item in value.items()}
-        return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-    document: dict[str, Any] = plain(asdict(appraisal))
+    document: dict[str, Any] = _plain(asdict(appraisal))
     return {**document, **{name: iso(document[name]) for name in ("start", "end", "at")}}
+
+
+def costs_document(sheet: CostSheet) -> dict[str, Any]:
+    """JSON of the cost ledger: amounts as text, instants as RFC 3339, sums by currency, item and grade."""
+
+    def line(entry: CostEntry) -> dict[str, Any]:
+        return {**_plain(asdict(entry)), "start": iso(entry.start), "end": iso(entry.end)}
+
+    return {
+        "entries": [line(entry) for entry in sheet.entries],
+        "totals": _plain(sheet.totals),
+        "by_item": [
+            {"currency": currency, "item": item, "amount": format(amount, "f")}
+            for (currency, item), amount in sorted(sheet.by_item.items())
+        ],
+        "by_grade": [
+            {"currency": currency, "grade": grade, "amount": format(amount, "f")}
+            for (currency, grade), amount in sorted(sheet.by_grade.items())
+        ],
+        "unpriced": [entry.entry_id for entry in sheet.unpriced],
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _appraisal(document: Mapping[str, Any]) -> Appraisal:

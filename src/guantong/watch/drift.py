@@ -105,7 +105,7 @@ class Event:
     peak: float
     """Largest statistic over its limit."""
     statistic: str
-    """``SPE`` or ``T2``, whichever was further above its limit."""
+    """``SPE`` or ``T2``, whichever rose further over its limit in the first half."""
     channels: tuple[tuple[int, float], ...]
     """Channels, the most likely first, with their share of the statistic (shares of SPE add up to 1, those of T² may be negative). The
     order is that of the reconstruction-based contribution where SPE warned, of the contribution itself where T² did."""
@@ -249,10 +249,11 @@ def events(found: Score, *, merge_rows: int, least_rows: int) -> list[Event]:
         if len(run) < least_rows:
             continue
         ratio = found.ratio[run]
-        peak = int(run[np.nanargmax(ratio)])
-        in_plane = bool(found.t2[peak] > found.spe[peak])
-        share = np.nan_to_num((found.plane if in_plane else found.share)[run]).sum(axis=0)
-        weight = share if in_plane else np.nan_to_num(found.reconstruction[run]).sum(axis=0)
+        # what moved first is asked of the event's first half, each row counting the same: in a fault everything moves in the end
+        early = run[: max(least_rows, len(run) // 2)]
+        in_plane = bool(np.nanmean(found.t2[early]) > np.nanmean(found.spe[early]))
+        share = _by_row((found.plane if in_plane else found.share)[early])
+        weight = share if in_plane else _by_row(found.reconstruction[early])
         whole = float(share.sum()) or 1.0
         order = np.argsort(-weight, kind="stable")
         result.append(
@@ -286,6 +287,13 @@ def confusion(alarm: npt.NDArray[np.bool_], anomalous: npt.NDArray[np.bool_]) ->
         "F1 never": 0.0,
         "F1 random": 2 * p * q / (p + q) if p + q else 0.0,
     }
+
+
+def _by_row(contributions: Floats) -> Floats:
+    known = np.nan_to_num(contributions)
+    whole = np.abs(known).sum(axis=1, keepdims=True)
+    result: Floats = (known / np.where(whole > 0, whole, 1.0)).sum(axis=0)
+    return result
 
 
 def _lagged(rows: Floats, lags: int, before: Floats | None) -> Floats:

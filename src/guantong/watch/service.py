@@ -547,7 +547,8 @@ def _machine(signal: Signal) -> str:
 
 
 def _are_levels(observations: Sequence[tuple[int, str | None]]) -> bool:
-    return all(machine.level(value) in ("NORMAL", "WARNING", "FAULT", "UNAVAILABLE") for _, value in observations)
+    found = {machine.level(value) for _, value in observations}
+    return found <= {"NORMAL", "WARNING", "FAULT", "UNAVAILABLE"} and found != {"UNAVAILABLE"}
 
 
 def _is_days(value: object) -> bool:
