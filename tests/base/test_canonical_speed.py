@@ -38,11 +38,3 @@ def test_every_character_is_escaped_alike():
     for start in range(0, 0x3000, 64):
         text = "".join(chr(code) for code in range(start, start + 64))
         assert canonical.canonical_bytes({"a": text}) == rfc8785.dumps({"a": text})
-
-
-def test_without_the_quick_library_the_bytes_are_the_same(monkeypatch):
-    value = {"b": [1, "é", None, True], "a": {"z": -5, "y": "\n"}}
-    quick = canonical.canonical_bytes(value)
-    monkeypatch.setattr(canonical, "orjson", None)
-
-    assert canonical.canonical_bytes(value) == quick
