@@ -14,7 +14,6 @@ from typing import Any
 
 import orjson
 from starlette.applications import Starlette
-from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -26,6 +25,7 @@ from guantong.base.errors import GuantongError, Refused, Skippable
 from guantong.web.actions import ACTIONS, Action
 from guantong.web.ask import Ask
 from guantong.web.client import is_loopback
+from guantong.web.forms import form_fields
 from guantong.web.guard import Guard, problem_response
 from guantong.web.live import Live
 from guantong.web.metrics import exposition
@@ -95,7 +95,7 @@ class _Shell:
         self._extra = extra_routes
         self.app = Starlette(
             routes=routes,
-            middleware=[Middleware(Guard, settings=settings, is_page=self._is_ours)],
+            middleware=[Middleware(Guard, settings=settings, is_small=self._is_small)],
             exception_handlers={GuantongError: self._failed, HTTPException: self._failed_http},
         )
         self.app.state.sign_in = self.sign_in
@@ -105,6 +105,10 @@ class _Shell:
         rooms.connect.on_change(self.live.wake)
 
     # ---- who asks, and in which language
+
+    def _is_small(self, path: str) -> bool:
+        """Whether only a form's worth of bytes is taken; a package to verify may be larger."""
+        return self._is_ours(path) and not path.endswith("/evidence/verify")
 
     def _is_ours(self, path: str) -> bool:
         return (
@@ -337,21 +341,15 @@ async def _given(request: Request) -> tuple[dict[str, Any], str | None]:
         if not isinstance(body, dict):
             raise Skippable("web.field-missing", field="body", reason="not a JSON object")
         return body, token
-    async with request.form(max_files=2, max_fields=200, max_part_size=64 * 1024 * 1024) as form:
-        return await _fields(form), token or str(form.get("_csrf", ""))
-
-
-async def _fields(form: FormData) -> dict[str, Any]:
     given: dict[str, Any] = {}
-    for name, value in form.multi_items():
+    for name, value in form_fields(request.headers.get("content-type", ""), await request.body()):
         if name == "_csrf":
-            continue
-        found: Any = value if isinstance(value, str) else await value.read()
-        if name in given:
-            given[name] = [*(given[name] if isinstance(given[name], list) else [given[name]]), found]
+            token = token or (value if isinstance(value, str) else None)
+        elif name in given:
+            given[name] = [*(given[name] if isinstance(given[name], list) else [given[name]]), value]
         else:
-            given[name] = found
-    return given
+            given[name] = value
+    return given, token
 
 
 def _json(value: Any, status: int = 200) -> Response:

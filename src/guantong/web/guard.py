@@ -54,10 +54,10 @@ def problem_response(error: GuantongError, language: str = "en") -> tuple[int, d
 class Guard:
     """ASGI middleware."""
 
-    def __init__(self, app: App, settings: WebSettings, is_page: Callable[[str], bool]) -> None:
+    def __init__(self, app: App, settings: WebSettings, is_small: Callable[[str], bool]) -> None:
         self._app = app
         self._settings = settings
-        self._is_page = is_page
+        self._is_small = is_small
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -94,7 +94,7 @@ class Guard:
 
     def _limited(self, scope: Scope, receive: Receive) -> Receive:
         settings = self._settings
-        limit = settings.max_form_bytes if self._is_page(scope["path"]) else settings.max_body_bytes
+        limit = settings.max_form_bytes if self._is_small(scope["path"]) else settings.max_body_bytes
         declared = Headers(raw=scope["headers"]).get("content-length", "0")
         too_large = declared.isdigit() and int(declared) > limit
         taken = 0

@@ -16,6 +16,7 @@ from markupsafe import Markup
 from starlette.datastructures import URL
 
 from guantong.base.clock import iso
+from guantong.base.entry import EntryKind
 from guantong.base.error_table import ERRORS
 from guantong.base.errors import GuantongError
 from guantong.base.finding import FINDING_KINDS
@@ -159,9 +160,21 @@ def _entry_kinds() -> Mapping[str, tuple[str, str]]:
     """What each kind of entry states, in both languages, from the stages' own tables."""
     found: dict[str, tuple[str, str]] = {}
     for room in (*(stage.name for stage in JOURNEY), "web"):
-        for kind in getattr(import_module(f"guantong.{room}.model"), "ENTRY_KINDS", ()):
-            found[kind.name] = (kind.en.rstrip("."), kind.zh.rstrip("。"))
+        for kind in vars(import_module(f"guantong.{room}.model")).values():
+            if isinstance(kind, EntryKind):
+                found[kind.name] = (kind.en.rstrip("."), kind.zh.rstrip("。"))
     return found
+
+
+@pass_context
+def _rule_name(context: Context, rule: str) -> str:
+    """Why two names are one thing, in the words of fuse's own table of rules."""
+    from guantong.fuse.parts import RULES
+
+    known = RULES.get(rule)
+    if known is None:
+        return rule
+    return known.zh if context["lang"].startswith("zh") else known.en
 
 
 @pass_context
@@ -194,6 +207,7 @@ class Render:
             t_has=_has,
             station=_station,
             entry_name=_entry_name,
+            rule_name=_rule_name,
             word=_word,
             asset=_mark,
             error=_error,

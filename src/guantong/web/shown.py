@@ -30,7 +30,7 @@ def number(value: Any, digits: int | None = None, *, sign: bool = False) -> str:
         try:
             value = Decimal(value)
         except ArithmeticError:
-            return value
+            return str(value)
     if isinstance(value, float) and not math.isfinite(value):
         return NOTHING
     plus = "+" if sign else ""

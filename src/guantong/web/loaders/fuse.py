@@ -339,12 +339,21 @@ async def part(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     one = next((item for item in await rooms.fuse.parts(me) if item.id == ask.path["id"]), None)
     if one is None:
         raise not_found(f"/parts/{ask.path['id']}")
-    rows = [row for row in _rows(await rooms.keep.measurements(me)) if row.get("part") == one.id]
+    every = list(_rows(await rooms.keep.measurements(me)))
     sides: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        sides.setdefault(row["source"], []).append(row)
+    for row in every:
+        if row.get("part") == one.id:
+            sides.setdefault(row["source"], []).append(row)
+    if len(sides) == 1:
+        # the partner's design has another name, so its part has another id here: the rules say which results are of this one
+        (source,) = sides
+        partners = await _partners_rows(rooms, sides[source], source, {row["source"] for row in every} - {source})
+        for other, results in partners.items():
+            sides[other] = [
+                row for row in every if row["source"] == other and f"{row['report']}#{row['result']}" in results
+            ]
     order = sorted(sides, key=lambda name: (_first_time(sides[name]), name))
-    compared, matched = await _compared(rooms, one, sides, order)
+    compared, matched = await _compared(rooms, sides, order)
     edges = await rooms.describe.lineage(me, f"fuse:part:{one.id}", "back")
     forward = await rooms.describe.lineage(me, f"fuse:part:{one.id}", "forward")
     findings = [
@@ -403,7 +412,7 @@ def _measured(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 async def _compared(
-    rooms: Rooms, one: Part, sides: Mapping[str, list[dict[str, Any]]], order: list[str]
+    rooms: Rooms, sides: Mapping[str, list[dict[str, Any]]], order: list[str]
 ) -> tuple[list[dict[str, Any]], int]:
     """Rows of the table: a characteristic of the first source beside the one of the second that measures the same feature."""
     if not order:
@@ -415,7 +424,7 @@ async def _compared(
             for row in sides[left]
         ], 0
     right = order[1]
-    pairs = await _pairs(rooms, one, left, right)
+    pairs = await _pairs(rooms, left, right)
     by_key = {_key(row): row for row in sides[right]}
     rows: list[dict[str, Any]] = []
     used: set[str] = set()
@@ -447,22 +456,42 @@ def _key(row: Mapping[str, Any]) -> str:
     return f"{row.get('feature') or ''}#{row['characteristic']}"
 
 
-async def _pairs(rooms: Rooms, one: Part, left: str, right: str) -> dict[str, tuple[str, str, float]]:
+async def _pairs(rooms: Rooms, left: str, right: str) -> dict[str, tuple[str, str, float]]:
     """Which characteristic of one source is which of the other, by fuse's rules over every part of the design."""
-    import pyarrow.compute as pc
-
     from guantong.fuse.rules import match_characteristics, match_parts
 
-    table = await rooms.keep.measurements(rooms.participant)
-    source = table.column("source")
-    mine, theirs = (table.filter(pc.equal(source, name)).to_pylist() for name in (left, right))
+    mine, theirs = await _rows_of(rooms, left), await _rows_of(rooms, right)
 
     def decide() -> dict[str, tuple[str, str, float]]:
-        matches = match_characteristics(mine, theirs, match_parts(mine, theirs, left_origin=left, right_origin=right))
+        matches = match_parts(mine, theirs, left_origin=left, right_origin=right)
         return {
             match.left.id: (match.right.id, match.rule, match.confidence)
-            for match in matches
-            if not one.design or match.design == one.design
+            for match in match_characteristics(mine, theirs, matches)
         }
 
     return await asyncio.get_running_loop().run_in_executor(None, decide)
+
+
+async def _rows_of(rooms: Rooms, source: str) -> list[dict[str, Any]]:
+    import pyarrow.compute as pc
+
+    table = await rooms.keep.measurements(rooms.participant)
+    return list(table.filter(pc.equal(table.column("source"), source)).to_pylist())
+
+
+async def _partners_rows(
+    rooms: Rooms, mine: list[dict[str, Any]], source: str, others: set[str]
+) -> dict[str, set[str]]:
+    """The results (``report#result``) of other sources that are of the same physical part, by fuse's rules."""
+    from guantong.fuse.rules import match_parts
+
+    left = await _rows_of(rooms, source)
+    wanted = {f"{row['report']}#{row['result']}" for row in mine}
+    found: dict[str, set[str]] = {}
+    for other in sorted(others):
+        right = await _rows_of(rooms, other)
+        matches = await asyncio.get_running_loop().run_in_executor(None, match_parts, left, right)
+        results = {match.right for match in matches.matches if match.left in wanted}
+        if results:
+            found[other] = results
+    return found
