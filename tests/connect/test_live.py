@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 from connect_peers import SUPPLIER, Adapter, Agent, ListSink, until, value_of
@@ -241,3 +242,23 @@ async def test_an_entity_bomb_from_an_agent_is_quarantined_and_the_agent_asked_a
 
     assert [piece["reason"] for piece in sink.noted("quarantined")] == ["hostile"]
     assert [reading["sequence"] for reading in sink.readings()] == [1, 2]
+
+
+async def test_our_own_slowness_is_not_taken_for_the_adapters_silence(connect, adapter, sink, monkeypatch):
+    take = sink.take
+
+    async def slow(participant, batch):
+        if batch.rows.num_rows:
+            time.sleep(0.6)  # the whole loop stands still for longer than two heartbeats
+            await asyncio.sleep(0.6)
+        return await take(participant, batch)
+
+    monkeypatch.setattr(sink, "take", slow)
+    await connect.add(SUPPLIER, shdr(adapter))
+    await until(lambda: sum(line == "* PING" for line in adapter.heard) >= 2)
+    for number in range(3):
+        adapter.say(f"2026-11-24T08:00:0{number}Z|x|{number}\n" * 12_000)
+    await until(lambda: len(sink.readings()) == 36_000, 20)
+
+    assert sink.noted("connection") == []
+    assert connect.scorecards(SUPPLIER)[0].losses == 0

@@ -117,13 +117,19 @@ class _Conversation:
                     if not data:
                         await self._ended(rest)
                         raise Retryable("connect.lost", base=self._base, reason="closed by the other side")
-                    heard = loop.time()
                     rest = await self._take(rest + data)
+                    heard = loop.time()  # only now: a slow sink of ours is not the adapter's silence
                 if loop.time() - pinged >= every_s:
                     self._say("* PING")
                     pinged = loop.time()
                 # only an adapter that has answered a ping has promised not to be silent
                 if self._interval_s is not None and loop.time() - heard > 2 * self._interval_s:
+                    # our own loop may have been held up while the answer lay in the socket: look once more before we judge
+                    if pending is None:
+                        continue
+                    await asyncio.wait({pending}, timeout=0.1)
+                    if pending.done():
+                        continue
                     await self._ended(rest)
                     raise Retryable("connect.silent", base=self._base, seconds=round(loop.time() - heard, 1))
         finally:
