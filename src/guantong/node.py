@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from guantong.exchange.model import Answer, Question
     from guantong.exchange.ports import Access, Verdict
     from guantong.records import Message
     from guantong.settle.model import Terms
@@ -190,7 +189,7 @@ class Node:
         self._rooms: Any = None
         self._server: Any = None
         self._background: set[asyncio.Task[None]] = set()
-        self.exchange.answer(DAYS_OF_SUPPLY, _Supplies(self.watch))
+        self.exchange.answer(DAYS_OF_SUPPLY, self.watch)
         self.exchange.on_change(self._changed)
         self.outbox.register(OUTBOX_KIND, self._send_invoice)
 
@@ -240,7 +239,8 @@ class Node:
     async def sign_in_link(self) -> str:
         """A link that signs one person in, once."""
         assert self.app is not None
-        return str(await self.app.state.sign_in.issue_link(self.participant, self.address))
+        link: str = await self.app.state.sign_in.issue_link(self.participant, self.address)
+        return link
 
     def _port(self) -> int:
         # a DID names its port: a node that took a free one keeps it
@@ -296,7 +296,7 @@ class Node:
             extra_routes=[
                 *self.exchange.routes(self.participant),
                 *evidence_routes(self.prove, lambda _: self.participant),
-                *invoice_routes(self.settle, self._caller),
+                *invoice_routes(self.settle, self.participant, self.exchange.identify),
                 *(
                     Route(route.path, self._identified(route.endpoint), methods=list(route.methods or ["GET"]))
                     for route in aas_routes(self.describe, lambda request: request.state.reader)
@@ -332,14 +332,15 @@ class Node:
     # -- what crosses against the order (WIRES)
 
     def _interfaces(self, participant: str) -> list[dict[str, Any]]:
-        from guantong.connect.aid import to_submodel
+        from guantong.connect.aid import to_aid
 
         return [
-            {"source": interface.name, "submodel": to_submodel([interface])}
+            {"source": interface.name, "submodel": to_aid([interface], id=f"{participant}:aid:{interface.name}")}
             for interface in self.connect.interfaces(participant)
         ]
 
     async def _decide(self, access: Access) -> Verdict:
+        """Govern's decision for exchange: house rules, and the permit that the agreement (or the offer) compiles to."""
         from guantong.exchange.ports import Verdict
         from guantong.govern.model import Request as Asked
 
@@ -349,16 +350,26 @@ class Node:
                 subject=access.subject,
                 action=access.action,
                 resource=f"dataset:{access.dataset_id}",
-                context={
-                    "purpose": access.purpose,
-                    "agreement": access.agreement_id,
-                    "at": access.at // 1_000_000,
-                    "uses": access.uses,
-                },
+                context={"purpose": access.purpose, "agreement": access.agreement_id, "uses": access.uses},
                 claims=dict(access.claims),
             ),
+            await self._permits(access),
         )
         return Verdict(decision.allowed, decision.reason)
+
+    async def _permits(self, access: Access) -> str:
+        from guantong.exchange.permits import cedar_permit
+
+        if access.agreement_id:
+            agreement = await self.exchange.agreement(access.participant, access.agreement_id)
+            return cedar_permit(
+                agreement.agreement, name=agreement.id, dataset_id=agreement.dataset_id, partner=agreement.partner
+            )
+        return "".join(
+            cedar_permit(product.policy, name=product.offer_id, dataset_id=product.dataset_id)
+            for product in await self.exchange.products(access.participant)
+            if product.dataset_id == access.dataset_id
+        )
 
     async def _rights(self, participant: str, dataset_id: str) -> Mapping[str, Any] | None:
         found = await self.govern.rights(participant, dataset_id)
@@ -556,21 +567,6 @@ def _as_arrived(batch: Any, schema: Any, now: int) -> Any:
             column = pa.nulls(batch.num_rows, wanted.type)
         columns.append(column)
     return pa.RecordBatch.from_arrays(columns, schema=schema)
-
-
-class _Supplies:
-    """Watch's answer to days-of-supply questions, in the form of exchange's port ``Answerer``."""
-
-    def __init__(self, watch: Any) -> None:
-        self._watch = watch
-
-    async def answer(self, participant: str, question: Question) -> Answer:
-        """One scalar, recorded before it leaves."""
-        from guantong.exchange.model import Answer
-
-        return Answer(
-            await self._watch.answer(participant, question.partner, question.agreement.id, dict(question.body))
-        )
 
 
 def run_async(work: Coroutine[Any, Any, T]) -> T:

@@ -6,6 +6,7 @@ The cut refuses connections between answers, never inside one, so that what was 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import random
 import time
@@ -75,7 +76,7 @@ class Agent:
         app.router.add_get("/probe", self._probe)
         app.router.add_get("/current", self._current)
         app.router.add_get("/sample", self._sample)
-        self._runner = web.AppRunner(app, access_log=None, keepalive_timeout=5)
+        self._runner = web.AppRunner(app, access_log=None, keepalive_timeout=5, shutdown_timeout=1)
         await self._runner.setup()
         await self._listen()
 
@@ -203,22 +204,27 @@ class Agent:
         response.force_close()
         await response.prepare(request)
         beat = time.monotonic()
-        while True:
+        while not self._cut:
             due = [item for item in self._buffer if item.sequence >= following][:count]
             if due and due[0].sequence > following:
                 break  # the client was too slow: it must start anew and will see the gap
             if due or time.monotonic() - beat > 5:
                 document = self._document(due).encode()
                 head = f"--{boundary}\r\nContent-type: text/xml\r\nContent-length: {len(document)}\r\n\r\n".encode()
-                await response.write(head + document + b"\r\n")
+                try:
+                    await response.write(head + document + b"\r\n")
+                except ConnectionResetError:
+                    break  # the reader went away
                 self._count(due)
                 beat = time.monotonic()
                 following = due[-1].sequence + 1 if due else following
-            if self._cut:
-                break
             async with self._changed:
                 try:
                     await asyncio.wait_for(self._changed.wait(), 1.0)
                 except TimeoutError:
                     continue
+        with contextlib.suppress(ConnectionResetError):
+            await response.write(
+                f"--{boundary}--\r\n".encode()
+            )  # what was sent is complete; nothing is lost in the cut itself
         return response

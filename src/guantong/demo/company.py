@@ -30,7 +30,7 @@ INSPECTION, PRODUCTION = "inspection", "production"
 PRICE = {
     "currency": "CNY",
     "charges": [{"per": "row", "price": "0.02"}, {"per": "transfer", "price": "5.00"}],
-    "minimum": "8.00",
+    "minimum": "6.00",
 }
 TERMS = "Data may be used to assess incoming parts of the named order. Payment within 30 days."
 
@@ -86,6 +86,10 @@ class Company:
                     card.received >= parts for card in self.node.connect.scorecards(self.me) if card.source == GAUGE
                 )
             )
+        before = -1
+        while before != (now := sum(card.received for card in self.node.connect.scorecards(self.me))):
+            before = now  # what is still under way from the machines arrives within a publishing interval or two
+            await self.node.clock.sleep(0.6)
         await self.node.fuse.drain(self.me)
         await self.node.keep.flush(self.me)
         counts = await self.node.fuse.counts(self.me)
@@ -241,7 +245,7 @@ class Company:
         exchange = self.node.exchange
         catalogue = await exchange.catalogue(self.me, address + "/dsp/2025-1", partner)
         offer = next(item for item in catalogue.offers if item.dataset_id == dataset)
-        pid = await exchange.negotiate(self.me, address + "/dsp/2025-1", partner, offer.offer)
+        pid = await exchange.negotiate(self.me, address + "/dsp/2025-1", partner, offer)
         negotiation = await exchange.wait_negotiation(self.me, pid)
         if negotiation.state != "FINALIZED":
             return {"negotiation": negotiation.state, "reason": negotiation.reason}

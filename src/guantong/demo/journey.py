@@ -193,7 +193,7 @@ async def _journey(
         inspection=shop["inspection"],
     )
     history = await supplier.do("backfill", log=shop["log"])
-    walk.say(f"  … history read: {history['readings']:,} readings; live production for 22 s")
+    walk.say(f"  … history read: {history['rows']:,} readings; live production for 22 s")
     await machines.write("live")
     window = await machines.read()
     cards = {card["source"]: card for card in await supplier.do("scorecards")}
@@ -201,7 +201,7 @@ async def _journey(
         "connect",
         ok=connected["sources"] == 4,
         seconds=time.monotonic() - t,
-        figure=f"{connected['sources']} sources, {sum(card['received'] for card in cards.values()) + history['readings']:,} readings",
+        figure=f"{connected['sources']} sources, {sum(card['received'] for card in cards.values()) + history['rows']:,} readings",
     )
     # keep and fuse
     t = time.monotonic()
@@ -249,6 +249,10 @@ async def _journey(
     bought = await customer.do(
         "buy", address=supplier.hello["address"], partner=supplier.hello["participant"], dataset=INSPECTION
     )
+    if "agreement" not in bought:
+        raise ConfigProblem(
+            "demo.step-failed", step="buy", reason=f"{bought['negotiation']}: {bought.get('reason', '')}"
+        )
     agreement = bought["agreement"]
     ours = await customer.do("receipts", agreement=agreement)
     theirs = await supplier.do("receipts", agreement=agreement)
@@ -333,18 +337,14 @@ async def _journey(
     watched = await supplier.do("watch")
     availability = next((item for item in watched["availability"] if item["value"] is not None), None)
     parts = await customer.do("parts")
-    carbon = sum(item["emissions"]["value"] or 0.0 for item in watched["energy"])
+    # the same energy is measured as a counter and as a power: it is counted once
+    carbon = max((item["emission"]["value"] or 0.0 for item in watched["energy"]), default=0.0)
     days = min((item["figure"]["value"] for item in survival if item["figure"]["value"] is not None), default=None)
-    walk.stage(
-        "watch",
-        ok=availability is not None and days is not None,
-        seconds=time.monotonic() - t,
-        figure=f"availability {100 * availability['value']:.0f} %, " if availability else "availability –, ",
+    figure = (f"availability {100 * availability['value']:.0f} %, " if availability else "availability –, ") + (
+        f"{watched['charts']} control charts, {len(watched['warnings'])} warning(s), {carbon:.3f} kgCO2e, "
+        f"supply lasts at least {days if days is not None else '–'} days"
     )
-    walk.stages[-1]["figure"] += (
-        f"{watched['charts']} control charts, {len(watched['warnings'])} warnings, {carbon:.3f} kgCO2e, supply lasts at least "
-        f"{days if days is not None else '–'} days"
-    )
+    walk.stage("watch", ok=availability is not None and days is not None, seconds=time.monotonic() - t, figure=figure)
     report["parts"], report["survival_days"] = parts, days
     # the plan is told only now
     await machines.write("stop")

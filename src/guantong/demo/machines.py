@@ -128,13 +128,13 @@ async def run(seed: int, directory: Path, ledger: Path, *, trouble: bool) -> Non
             troubles += plan.live_trouble(start)
             await live(adapter, agent, meter)
             say(event="live-done", start=start, end=time.time_ns())
-    await agent.stop()
-    await meter.stop()
     offered[MILL] += adapter.offered
     offered[AGENT] += agent.offered
     offered[METER] += meter.offered
     write_ledger(ledger, seed, offered, troubles, agent)
     say(event="stopped")
+    await agent.stop()
+    await meter.stop()
 
 
 def write_ledger(ledger: Path, seed: int, offered: dict[str, int], troubles: list[Trouble], agent: Agent) -> None:
