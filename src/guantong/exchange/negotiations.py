@@ -9,12 +9,12 @@ from typing import Any
 import orjson
 from sqlalchemy import and_, select
 
-from guantong.base.canonical import digest
 from guantong.base.clock import iso
 from guantong.base.entry import Entry
 from guantong.base.errors import Refused, Retryable
 from guantong.base.wire import Response
 from guantong.exchange import negotiation as machine
+from guantong.exchange.agreements import agreement_from, agreement_of, agreement_received, asked_of
 from guantong.exchange.hosting import SEND_KIND, Hosting, Processes, checked_address
 from guantong.exchange.messages import check, content_digest, message
 from guantong.exchange.model import (
@@ -27,10 +27,7 @@ from guantong.exchange.model import (
     Product,
 )
 from guantong.exchange.policy import (
-    CONTRACT_TERM,
-    PRICE_TERM,
     compile_policy,
-    policy_hash,
     rules_of,
     same_policy,
     with_contract,
@@ -84,7 +81,7 @@ class Negotiations:
         self, participant: str, address: str, partner: str, offer: CatalogueOffer | Mapping[str, Any]
     ) -> str:
         """As consumer: ask for a contract on an offer. Raises Refused ``exchange.term-refused``."""
-        asked = _asked_of(offer)
+        asked = asked_of(offer)
         wanted = asked["offer"]
         return await self._begin(participant, "consumer", address, partner, "request", wanted, asked=asked)
 
@@ -251,7 +248,7 @@ class Negotiations:
             asked = await self._asked_for(participant, pid)
             agreement: Agreement | None = None
             if word == "agreement":
-                agreement, differs = _agreement_received(
+                agreement, differs = agreement_received(
                     participant, process, heard["agreement"], asked, hosting.clock.now()
                 )
                 changes["agreement_id"] = agreement.id
@@ -391,7 +388,7 @@ class Negotiations:
             "timestamp": iso(step.at, digits=3),
             **rules_of(process.offer),
         }
-        agreement = _agreement(process, document, asked, step.at)
+        agreement = agreement_from(process, document, asked, step.at)
         return self._keep_agreement(step, agreement)
 
     def _keep_agreement(self, step: Step, agreement: Agreement) -> Agreement:
@@ -601,57 +598,6 @@ def _reason_of(heard: Mapping[str, Any]) -> str:
     return ("; ".join(texts) or str(heard.get("code") or ""))[:1000]
 
 
-def _asked_of(offer: CatalogueOffer | Mapping[str, Any]) -> dict[str, Any]:
-    if not isinstance(offer, CatalogueOffer):
-        return {"offer": dict(offer), "terms": "", "price": {}}
-    asked = {"offer": dict(offer.offer), "terms": offer.terms, "price": dict(offer.price)}
-    bound = {item.left: item.right[0] for item in compile_policy(offer.offer).constraints if item.left and item.right}
-    for term, value in ((CONTRACT_TERM, offer.terms), (PRICE_TERM, dict(offer.price))):
-        if term in bound and bound[term] != digest(value):
-            # what was shown is not what would be signed
-            raise Refused("exchange.term-refused", term=term, reason="its digest is not that of the text shown")
-        if value and term not in bound:
-            raise Refused("exchange.term-refused", term=term, reason="the text shown is not bound into the offer")
-    return asked
-
-
-def _agreement(process: Negotiation, document: Mapping[str, Any], asked: Mapping[str, Any], at: int) -> Agreement:
-    return Agreement(
-        id=str(document["@id"]),
-        role=process.role,
-        partner=process.partner,
-        partner_address=process.partner_address,
-        dataset_id=process.dataset_id,
-        product_id=str(asked.get("product", "")),
-        agreement=dict(document),
-        agreement_hash=digest(dict(document)),
-        policy_hash=policy_hash(document),
-        terms=str(asked.get("terms", "")),
-        price=asked.get("price") or {},
-        state="agreed",
-        agreed_at=at,
-        negotiation_pid=process.pid,
-    )
-
-
-def _agreement_received(
-    participant: str, process: Negotiation, document: Mapping[str, Any], asked: Mapping[str, Any], at: int
-) -> tuple[Agreement, str]:
-    """The agreement, and in which way it is not what we asked for (EDC's provider ignores the offer asked for: compare)."""
-    identifier = document.get("@id")
-    if not isinstance(identifier, str) or not 0 < len(identifier) <= 128:
-        raise Refused("exchange.message-invalid", message="Agreement", reason="@id: must have 1 to 128 characters")
-    wanted = process.offer if process.state == "ACCEPTED" else (asked.get("offer") or process.offer)
-    differs = ""
-    if document.get("target") != process.dataset_id:
-        differs = "target"
-    elif document.get("assigner") != process.partner or document.get("assignee") != participant:
-        differs = "assigner or assignee"
-    elif not same_policy(wanted, document):
-        differs = "policy"
-    return _agreement(process, document, asked, at), differs
-
-
 def _partner_pid_in(response: Response, member: str) -> str:
     # partners answer 200 or 201, sometimes without a body: then their first message tells
     try:
@@ -682,24 +628,4 @@ def negotiation_of(row: Row) -> Negotiation:
         reason=row["reason"],
         created_at=row["created_at"],
         changed_at=row["changed_at"],
-    )
-
-
-def agreement_of(row: Row) -> Agreement:
-    """A row of the table as a value."""
-    return Agreement(
-        id=row["id"],
-        role=row["role"],
-        partner=row["partner"],
-        partner_address=row["partner_address"],
-        dataset_id=row["dataset_id"],
-        product_id=row["product_id"],
-        agreement=orjson.loads(row["agreement"]),
-        agreement_hash=row["agreement_hash"],
-        policy_hash=row["policy_hash"],
-        terms=row["terms"],
-        price=orjson.loads(row["price"]),
-        state=row["state"],
-        agreed_at=row["agreed_at"],
-        negotiation_pid=row["negotiation_pid"],
     )
