@@ -363,7 +363,7 @@ async def part(rooms: Rooms, ask: Ask) -> dict[str, Any]:
         and (item.facts.get("part") in (None, one.id) or one.id in str(item.facts))
     ]
     return {
-        "title": f"{one.design} {one.serial}".strip().capitalize(),
+        "title": f"{one.design.replace('_', ' ')} {one.serial}".strip().capitalize(),
         "part": part_of(one),
         "sides": [
             {
@@ -440,7 +440,7 @@ async def _compared(
                 "right": None if other is None else _measured(other),
                 "rule": match[1] if match and other is not None else None,
                 "confidence": match[2] if match and other is not None else None,
-                "difference": other["value_f64"] - row["value_f64"] if both and other is not None else None,
+                "difference": round(other["value_f64"] - row["value_f64"], 9) if both and other is not None else None,
             }
         )
     rows.sort(key=lambda item: item["right"] is None)
@@ -463,11 +463,12 @@ async def _pairs(rooms: Rooms, left: str, right: str) -> dict[str, tuple[str, st
     mine, theirs = await _rows_of(rooms, left), await _rows_of(rooms, right)
 
     def decide() -> dict[str, tuple[str, str, float]]:
-        matches = match_parts(mine, theirs, left_origin=left, right_origin=right)
-        return {
-            match.left.id: (match.right.id, match.rule, match.confidence)
-            for match in match_characteristics(mine, theirs, matches)
-        }
+        forth = match_characteristics(mine, theirs, match_parts(mine, theirs))
+        back = match_characteristics(theirs, mine, match_parts(theirs, mine))
+        # the rules tell more from one side than from the other where one report says less: take the fuller answer
+        if len(back) > len(forth):
+            return {match.right.id: (match.left.id, match.rule, match.confidence) for match in back}
+        return {match.left.id: (match.right.id, match.rule, match.confidence) for match in forth}
 
     return await asyncio.get_running_loop().run_in_executor(None, decide)
 

@@ -15,7 +15,10 @@ async def overview(rooms: Rooms, _: Ask) -> dict[str, Any]:
     """Settings with where each value comes from, health lines, stuck messages."""
     stuck = await rooms.outbox.stuck(rooms.participant)
     return {
-        "settings": [{"name": name, **dict(row)} for name, row in sorted(rooms.config.items())],
+        "settings": [
+            {"name": name, **{key: _plain(value) for key, value in row.items()}}
+            for name, row in sorted(rooms.config.items())
+        ],
         "health": [{"name": name, **dict(row)} for name, row in sorted(rooms.health().items())],
         "stuck": [
             {
@@ -33,6 +36,12 @@ async def overview(rooms: Rooms, _: Ask) -> dict[str, Any]:
         "name": rooms.name,
         "address": rooms.base_url,
     }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return [str(item) for item in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 async def help_page(rooms: Rooms, _: Ask) -> dict[str, Any]:
