@@ -9,14 +9,13 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import asdict, dataclass
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from guantong import __version__
 from guantong.base.canonical import b64url, unb64url
 from guantong.base.clock import Clock, SystemClock
-from guantong.base.errors import ConfigProblem, GuantongError, Refused
+from guantong.base.errors import ConfigProblem, GuantongError
 from guantong.base.ids import NewId, Randomness, new_uuid, system_random
 from guantong.base.keys import Ed25519Key, P256Key
 from guantong.base.wire import Http
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from guantong.exchange.ports import Access, Verdict
-    from guantong.records import Message
-    from guantong.settle.model import Terms
 
 __all__ = ["WIRES", "Keys", "Node", "Wire", "load_keys", "probe", "run_async"]
 
@@ -115,6 +112,7 @@ class Node:
         inline: bool = False,
     ) -> None:
         from guantong.connect.service import Connect
+        from guantong.describe.model import DescribeSettings
         from guantong.describe.service import Describe
         from guantong.exchange.identity import Identity, did_of
         from guantong.exchange.service import Exchange
@@ -123,11 +121,14 @@ class Node:
         from guantong.keep.blobs import FolderBlobs
         from guantong.keep.service import Keep
         from guantong.prove.model import ProveKeys
+        from guantong.prove.papers import ExchangePapers
         from guantong.prove.service import Prove
         from guantong.records.outbox import Outbox
         from guantong.records.schema import migrate
         from guantong.records.service import Records
+        from guantong.settle.partners import ExchangePartners
         from guantong.settle.service import OUTBOX_KIND, Settle
+        from guantong.value.metering import read_meters, read_quality
         from guantong.value.service import Value
         from guantong.watch.model import DAYS_OF_SUPPLY
         from guantong.watch.service import Watch
@@ -139,14 +140,14 @@ class Node:
         self.clock = clock or SystemClock()
         self.directory = Path(config["node.directory"]).expanduser().resolve()
         self.directory.mkdir(parents=True, exist_ok=True)
-        self.web_settings = config.section("web", WebSettings)
+        self.web_settings: WebSettings = config.section("web", WebSettings)
         self._socket = None
         address = config["web.public-url"]
         if not address:
             self._socket = bind(config["web.host"], self._port())
             host, port = self._socket.getsockname()[:2]
             address = f"http://{host}:{port}"
-        self.address = address.rstrip("/")
+        self.address: str = address.rstrip("/")
         self.keys = load_keys(self.directory / "keys.json")
         self.participant = did_of(self.address)
         self.name = config["node.name"] or self.participant
@@ -162,7 +163,13 @@ class Node:
         self.fuse = Fuse(self.records, self.keep, self.clock)
         self.govern = Govern(self.records, self.clock)
         self.describe = Describe(
-            self.records, self.keep, self.fuse, self.clock, self.govern.allows, interfaces=self._interfaces
+            self.records,
+            self.keep,
+            self.fuse,
+            self.clock,
+            self.govern.allows,
+            settings=DescribeSettings(base_url=self.address),
+            interfaces=self._interfaces,
         )
         self.exchange = Exchange(
             self.records,
@@ -181,17 +188,24 @@ class Node:
             self.clock,
             self.http,
             lambda _: ProveKeys(self.keys.evidence, self.keys.witness),
-            source=self,
+            source=ExchangePapers(self.exchange),
         )
-        self.settle = Settle(self.records, self, self, self.clock)
-        self.value = Value(self.records, self._meters, self._quality, self.clock, new_id=new_id)
-        self.watch = Watch(self.records, self.keep, self.fuse, self.clock, ask=self._ask)
+        partners = ExchangePartners(self.exchange)
+        self.settle = Settle(self.records, partners, partners, self.clock)
+        self.value = Value(
+            self.records,
+            read_meters(self.keep, self.connect, self.clock),
+            read_quality(self.govern),
+            self.clock,
+            new_id=new_id,
+        )
+        self.watch = Watch(self.records, self.keep, self.fuse, self.clock, ask=self.exchange.ask)
         self._rooms: Any = None
         self._server: Any = None
         self._background: set[asyncio.Task[None]] = set()
         self.exchange.answer(DAYS_OF_SUPPLY, self.watch)
         self.exchange.on_change(self._changed)
-        self.outbox.register(OUTBOX_KIND, self._send_invoice)
+        self.outbox.register(OUTBOX_KIND, self.settle.deliver)
 
     # -- running
 
@@ -375,27 +389,6 @@ class Node:
         found = await self.govern.rights(participant, dataset_id)
         return None if found is None else asdict(found)
 
-    async def documents(self, participant: str, agreement_id: str) -> Mapping[str, bytes]:
-        """The papers of an agreement for its evidence package (prove's port ``PackageSource``)."""
-        from guantong.base.canonical import canonical_bytes
-
-        agreement = await self.exchange.agreement(participant, agreement_id)
-        papers = {
-            "agreement.json": canonical_bytes(
-                {"agreement": dict(agreement.agreement), "price": dict(agreement.price), "terms": agreement.terms}
-            )
-        }
-        for number, receipt in enumerate(await self.exchange.receipts(participant, agreement_id), 1):
-            papers[f"receipts/{number:04d}.json"] = canonical_bytes(
-                {
-                    "record": dict(receipt.record),
-                    "signature": receipt.signature,
-                    "countersignature": dict(receipt.countersignature) or None,
-                    "state": receipt.state,
-                }
-            )
-        return papers
-
     async def package_bytes(self, agreement_id: str) -> bytes:
         """The evidence package of an agreement, with its invoices, as the bytes of a zip file."""
         made = await self.package(agreement_id, self.directory / "packages")
@@ -429,55 +422,6 @@ class Node:
         report = await asyncio.to_thread(verify_package, package, trust, now_ns=self.clock.now())
         return {**report.document(), "ok": report.verdict == "ok"}
 
-    async def usage(self, participant: str, agreement_id: str) -> list[dict[str, Any]]:
-        """Receipts for settlement (settle's port ``Receipts``)."""
-        states = {"acknowledged": "countersigned"}
-        return [
-            {
-                "record": dict(receipt.record),
-                "providerSignature": receipt.signature,
-                "countersignature": dict(receipt.countersignature) or None,
-                "state": states.get(receipt.state, receipt.state),
-            }
-            for receipt in await self.exchange.receipts(participant, agreement_id)
-        ]
-
-    async def terms(self, participant: str, agreement_id: str) -> Terms:
-        """Parties and price plan for settlement (settle's port ``Receipts``)."""
-        from guantong.settle.model import Terms
-
-        agreement = await self.exchange.agreement(participant, agreement_id)
-        ours, theirs = participant, agreement.partner
-        provider, consumer = (ours, theirs) if agreement.role == "provider" else (theirs, ours)
-        return Terms(agreement_id, provider, consumer, dict(agreement.price))
-
-    def evidence_key(self, participant: str) -> Ed25519Key:
-        """The participant's evidence key (settle's port ``Partners``)."""
-        return self.keys.evidence
-
-    async def partner_key(self, did: str) -> bytes:
-        """A partner's public evidence key, from its DID document (settle's port ``Partners``)."""
-        from guantong.exchange.identity import public_key_of
-
-        jwk = public_key_of(await self.exchange.hosting.resolver.document(did), "#evidence")
-        if jwk is None or jwk.get("crv") != "Ed25519":
-            raise Refused("exchange.did-refused", did=did, reason="it names no evidence key")
-        return unb64url(str(jwk["x"]))
-
-    async def post(
-        self, participant: str, partner: str, path: str, body: Mapping[str, Any]
-    ) -> tuple[int, dict[str, Any]]:
-        """A signed request to a partner's extension (settle's port ``Partners``)."""
-        response = await self.exchange.partner_request(participant, partner, "POST", path, body)
-        try:
-            answer = json.loads(response.body)
-        except ValueError:
-            answer = {}
-        return response.status, answer if isinstance(answer, dict) else {}
-
-    async def _send_invoice(self, participant: str, message: Message, attempt: int) -> None:
-        await self.settle.deliver(participant, message, attempt)
-
     async def _caller(self, request: Request) -> tuple[str, str]:
         caller = await self.exchange.identify(self.participant, request.headers.get("authorization", ""))
         return self.participant, caller.did
@@ -504,33 +448,6 @@ class Node:
 
         return run
 
-    async def _meters(self, participant: str) -> Any:
-        from guantong.value.model import Meter, Meters
-
-        stats = await self.keep.stats(participant)
-        connected = sum(card.connected for card in self.connect.scorecards(participant))
-        return Meters(
-            self.clock.now(),
-            (
-                Meter("connectors", Decimal(connected), "{source}", "connect.scorecards: connected", cumulative=False),
-                Meter("points", Decimal(stats.rows + stats.tail_rows), "{point}", "keep.stats: rows, tail_rows"),
-                Meter("stored-bytes", Decimal(stats.bytes), "By", "keep.stats: bytes", cumulative=False),
-            ),
-        )
-
-    async def _quality(self, participant: str, dataset_id: str) -> Any:
-        from guantong.value.model import QualityFact
-
-        found = await self.govern.quality(participant, dataset_id)
-        if found is None or found.q is None:
-            return None
-        return QualityFact(100 * found.q, found.coverage, f"govern.quality: rule set {found.ruleset[:23]}")
-
-    async def _ask(
-        self, participant: str, agreement_id: str, kind: str, question: Mapping[str, Any]
-    ) -> Mapping[str, Any]:
-        return await self.exchange.ask(participant, agreement_id, kind, question)
-
     # -- partners
 
     def _changed(self, participant: str, pid: str, state: str) -> None:
@@ -545,7 +462,7 @@ class Node:
         address = await self.exchange.hosting.partner_extension(negotiation.partner)
         if address:
             await self.prove.add_peer(
-                participant, negotiation.partner, await self.partner_key(negotiation.partner), address
+                participant, negotiation.partner, await self.settle.partners.partner_key(negotiation.partner), address
             )
 
 

@@ -58,7 +58,7 @@ def _unprivileged() -> str | None:
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory):
     """The URL of a PostgreSQL that lives for this session only; skips by name where there is none."""
-    required = "postgres" in os.environ.get("GUANTONG_REQUIRE", "").split(",")
+    required = "postgresql" in os.environ.get("GUANTONG_REQUIRE", "").split(",")
 
     def missing(why):
         if required:

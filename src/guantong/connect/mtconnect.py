@@ -99,9 +99,14 @@ class AgentReader:
         devices = await agent_devices(self._http, self._path, delivery.settings.document_bytes)
         items = [item for device in devices for item in device.items]
         self._items = {item.key: item for item in items}
-        header, root = await self._document(delivery, "current", {})
-        await delivery.connected(names=names_of(items), units=units_of(items))
-        place = await self._begin(delivery, header, root)
+        known = delivery.resume.get("instance")
+        if known is None:
+            header, root = await self._document(delivery, "current", {})
+            await delivery.connected(names=names_of(items), units=units_of(items))
+            place = await self._begin(delivery, header, root)
+        else:  # go on where we stopped; an agent that can't says so, and only then is its present state asked for
+            await delivery.connected(names=names_of(items), units=units_of(items))
+            place = {"instance": int(known), "next": int(delivery.resume.get("next", 0))}
         while True:
             try:
                 await self._sample(delivery, place)
@@ -118,7 +123,7 @@ class AgentReader:
 
     async def _begin(self, delivery: Delivery, header: Header, root: Any) -> dict[str, int]:
         """Where to go on. What the agent no longer holds goes on record as missing, except the newest value of each signal, which
-        ``current`` still tells.
+        ``current`` still tells. What the ring holds is not taken from ``current``: the ring delivers it.
         """
         await delivery.flush()
         now = delivery.clock.now()

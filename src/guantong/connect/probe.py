@@ -88,7 +88,6 @@ async def _shdr(url: str, now: str, clock: Clock, settings: ConnectSettings) -> 
 
 async def _agent(url: str, now: str, http: Http, settings: ConnectSettings) -> Proposal:
     from guantong.connect.mtconnect import agent_devices
-    from guantong.connect.streams import AgentFault, parse_streams
 
     parts = urlsplit(url)
     path = re.sub(r"/(probe|current|sample|asset[s]?)/?$", "/", parts.path or "/")
@@ -111,12 +110,6 @@ async def _agent(url: str, now: str, http: Http, settings: ConnectSettings) -> P
             for device in devices
         ]
     }
-    response = await http.request("GET", f"{base}current", max_bytes=settings.document_bytes, zone="plant")
-    with contextlib.suppress(AgentFault):
-        header, _ = parse_streams(response.body, name=base, limit=settings.document_bytes)
-        facts.update(
-            instance=header.instance, version=header.version, buffer=header.size, held=header.last - header.first + 1
-        )
     name = _name(devices[0].name if len(devices) == 1 else f"agent-{parts.hostname}", "agent")
     return Proposal(base, replace(interface, name=name, title=title[:200], properties=offers), offers, facts)
 

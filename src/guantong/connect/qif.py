@@ -110,6 +110,7 @@ class _Document:
             "angular_unit": self._angular,
             "version": root.get("versionQIF"),
             "prepared": self._text(root, "MeasurementsResults/InspectionTraceability/ReportPreparationDate"),
+            "created": self._text(root, "Version/TimeCreated"),
             "organization": self._text(root, "PreInspectionTraceability/InspectingOrganization/Name"),
         }
 

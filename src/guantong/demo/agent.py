@@ -168,17 +168,22 @@ class Agent:
         self.sent += len(observations)
         self._seen.update(item.sequence for item in observations)
 
-    async def _answer(self, request: web.Request, observations: list[Observation]) -> web.StreamResponse:
+    async def _answer(
+        self, request: web.Request, observations: list[Observation], *, counted: list[Observation] | None = None
+    ) -> web.StreamResponse:
         body = self._document(observations).encode()
         response = web.Response(body=body, content_type="text/xml", headers={"Connection": "close"})
         response.force_close()
-        self._count(observations)
+        self._count(observations if counted is None else counted)
         return response
 
     async def _current(self, request: web.Request) -> web.StreamResponse:
         if self._refused():
             raise web.HTTPServiceUnavailable
-        return await self._answer(request, sorted(self._latest.values(), key=lambda item: item.sequence))
+        latest = sorted(self._latest.values(), key=lambda item: item.sequence)
+        # a snapshot tells the state; an observation that the ring still holds counts as sent when the ring delivers it
+        only_here = [item for item in latest if item.sequence < self._buffer[0].sequence]
+        return await self._answer(request, latest, counted=only_here)
 
     async def _sample(self, request: web.Request) -> web.StreamResponse:
         if self._refused():
@@ -207,7 +212,7 @@ class Agent:
         while not self._cut:
             due = [item for item in self._buffer if item.sequence >= following][:count]
             if due and due[0].sequence > following:
-                break  # the client was too slow: it must start anew and will see the gap
+                break  # the reader was too slow: it must start anew and will see the gap
             if due or time.monotonic() - beat > 5:
                 document = self._document(due).encode()
                 head = f"--{boundary}\r\nContent-type: text/xml\r\nContent-length: {len(document)}\r\n\r\n".encode()

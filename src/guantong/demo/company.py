@@ -69,6 +69,32 @@ class Company:
         )
         return {"offers": found, "sources": len(found)}
 
+    async def rates(self) -> dict[str, Any]:
+        """Configure what a unit of each meter costs, and read the meters for the first time."""
+        from guantong.value.model import Rate
+
+        await self.node.value.set_rates(
+            self.me,
+            [
+                *(
+                    Rate(
+                        f"connector-hours/{name}",
+                        Decimal("0.09"),
+                        "CNY",
+                        "allocation key 2026: one industrial PC over 4 sources",
+                    )
+                    for name in (MILL, AGENT, METER, GAUGE)
+                ),
+                Rate("points", Decimal("0.80"), "CNY", "allocation key 2026: data cleaning", per=Decimal(10_000)),
+                Rate(
+                    "compute-seconds", Decimal("0.12"), "CNY", "allocation key 2026: industrial PC", per=Decimal(3_600)
+                ),
+                Rate("stored-bytes", Decimal("0.002"), "CNY", "storage tariff 2026", per=Decimal(1_073_741_824)),
+            ],
+        )
+        await self.node.value.meter(self.me)
+        return {"rates": len(await self.node.value.rates(self.me))}
+
     async def backfill(self, log: str) -> dict[str, Any]:
         """Read the adapter's own log of the past hours."""
         done = await self.node.connect.import_file(self.me, MILL, log)
@@ -293,7 +319,7 @@ class Company:
         return {"receipts": len(rows), "verified": signed and not problems, "problems": problems}
 
     async def _key(self, did: str) -> bytes:
-        return self.node.keys.evidence.public if did == self.me else await self.node.partner_key(did)
+        return self.node.keys.evidence.public if did == self.me else await self.node.settle.partners.partner_key(did)
 
     # -- both: settle, prove, value, watch
 
@@ -324,16 +350,6 @@ class Company:
 
     async def value(self) -> dict[str, Any]:
         """Meter the cost since the last time and appraise the inspection dataset."""
-        from guantong.value.model import Rate
-
-        await self.node.value.set_rates(
-            self.me,
-            [
-                Rate("connectors", Decimal("0.35"), "CNY", "allocation key 2026: one industrial PC over 4 sources"),
-                Rate("points", Decimal("0.80"), "CNY", "allocation key 2026: data cleaning", per=Decimal(10_000)),
-                Rate("stored-bytes", Decimal("0.002"), "CNY", "storage tariff 2026", per=Decimal(1_073_741_824)),
-            ],
-        )
         await self.node.value.meter(self.me)
         sheet = await self.node.value.costs(self.me)
         appraisal = await self.node.value.appraise(self.me, INSPECTION)

@@ -192,6 +192,7 @@ async def _journey(
         units=shop["units"],
         inspection=shop["inspection"],
     )
+    await supplier.do("rates")
     history = await supplier.do("backfill", log=shop["log"])
     walk.say(f"  … history read: {history['rows']:,} readings; live production for 22 s")
     await machines.write("live")
