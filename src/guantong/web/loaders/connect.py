@@ -108,12 +108,12 @@ async def source(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     name = ask.path["name"]
     card = next((one for one in rooms.connect.scorecards(rooms.participant) if one.source == name), None)
     interface = next((one for one in rooms.connect.interfaces(rooms.participant) if one.name == name), None)
-    if card is None and interface is None:
-        raise not_found(f"/sources/{name}")
     signals = [one for one in await rooms.fuse.signals(rooms.participant) if one.source == name]
+    counts = await rooms.fuse.counts(rooms.participant, source=name)
+    if card is None and interface is None and not counts.received and not signals:
+        raise not_found(f"/sources/{name}")
     findings = [one for one in await rooms.fuse.findings(rooms.participant) if one.source == name]
     gaps = [one for one in await rooms.fuse.gaps(rooms.participant) if one.source == name]
-    counts = await rooms.fuse.counts(rooms.participant, source=name)
     from guantong.web.loaders.fuse import counts_of, finding_of, gap_of
 
     return {
