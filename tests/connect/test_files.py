@@ -194,6 +194,43 @@ async def test_a_recording_as_a_source_is_read_once_and_recorded(connect, memory
     assert kinds == ["connect.source-added", "connect.file-read"]
 
 
+async def test_a_recordings_account_counts_its_forms_of_lines_and_names_what_it_could_not_use(connect, tmp_path):
+    path = tmp_path / "mill.txt"
+    lines = ["2026-11-24T08:00:00Z|load|5", "no time|load|5", "2026-11-24T08:00:01Z|servo|FAULT|7|||hot"]
+    path.write_text("\n".join([*lines, "2026-11-24T08:00:02Z|load", "2026-11-24T08:00:03Z|load|6"]) + "\n")
+    imported = await connect.import_file(SUPPLIER, "mill", path)
+
+    assert imported.facts["fields"] == {"3": 2, "7": 1}
+    assert imported.facts["quarantined"] == [
+        {"offset": 28, "reason": "time", "text": "no time|load|5"},
+        {"offset": 28 + 15 + len(lines[2]) + 1, "reason": "fields", "text": "2026-11-24T08:00:02Z|load"},
+    ]
+
+
+async def test_the_account_of_a_file_repeats_a_thousand_pieces_and_counts_the_rest(connect, sink, tmp_path):
+    path = tmp_path / "mill.txt"
+    path.write_text("2026-11-24T08:00:00Z|load|5\n" + "2026-11-24T08:00:00Z|load\n" * 1_500)
+    imported = await connect.import_file(SUPPLIER, "mill", path)
+
+    assert (imported.quarantined, len(imported.facts["quarantined"])) == (1_500, 1_000)
+    assert len(sink.noted("quarantined")) == 1_500
+
+
+async def test_a_device_model_gives_a_recording_names_and_units(connect, sink, tmp_path, data_dir):
+    devices = {one.name: one for one in await connect.devices(data_dir / "nist_smstestbed/agent/Devices.xml")}
+    path = tmp_path / "mill.txt"
+    path.write_text("2016-11-29T08:00:00Z|Xload|5\n2016-11-29T08:00:01Z|Xfrt|6\n")
+    mill = Interface("mill", "shdr-log", path.as_uri(), properties=devices["Mazak01"].adapter_items)
+    await connect.add(SUPPLIER, mill, start=False)
+    await connect.import_file(SUPPLIER, "mill", path)
+
+    assert len(devices) == 8
+    assert sink.noted("units")[0]["Xfrt"] == "MILLIMETER/SECOND"
+    assert sink.noted("names")[0]["Xload"]["path"] == "Mazak01/base/X"
+    with pytest.raises(ConfigProblem):
+        await connect.devices(tmp_path / "none.xml")
+
+
 async def test_a_missing_file_and_a_hostile_one_have_their_codes(connect, tmp_path):
     with pytest.raises(ConfigProblem) as missing:
         await connect.import_file(SUPPLIER, "x", tmp_path / "no.csv")

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["Delivery"]
 
 LOG = logging.getLogger("guantong.connect")
+PIECES = 1_000
+"""Most quarantined pieces that the account of one file repeats."""
 
 Save = Callable[[Mapping[str, Any]], Awaitable[None]]
 
@@ -52,6 +54,8 @@ class Delivery:
         self.resume: dict[str, Any] = {}
         """The reader's own place in the source; stored durably after each batch if :meth:`mark` was called."""
         self.save: Save | None = None
+        self.pieces: list[dict[str, Any]] = []
+        """The first pieces that were quarantined, at most PIECES, for the account of a file; all of them are in the batches' notes."""
         self._sink = sink
         self._changed = changed
         self._lock = asyncio.Lock()
@@ -146,7 +150,10 @@ class Delivery:
     def quarantine(self, offset: int, reason: str, text: str) -> None:
         """A piece that can't be used: its offset in the source, why (QUARANTINE_REASONS), and the beginning of its text."""
         self._rejected += 1
-        self._note.setdefault("quarantined", []).append({"offset": offset, "reason": reason, "text": text[:200]})
+        piece = {"offset": offset, "reason": reason, "text": text[:200]}
+        self._note.setdefault("quarantined", []).append(piece)
+        if len(self.pieces) < PIECES:
+            self.pieces.append(piece)
 
     def gap(
         self,

@@ -21,7 +21,7 @@ from guantong.connect.delivery import Delivery
 from guantong.connect.model import Imported, Interface
 from guantong.connect.rules import names_of, units_of
 
-__all__ = ["FileReader", "FolderReader", "form_of", "interface_for_file", "path_of", "read_file"]
+__all__ = ["FileReader", "FolderReader", "form_of", "interface_for_file", "path_of", "read_bytes", "read_file"]
 
 Known = Callable[[str], Awaitable[bool]]
 Done = Callable[[Imported], Awaitable[None]]
@@ -96,6 +96,7 @@ async def read_file(path: Path, delivery: Delivery) -> Imported:
     form = await asyncio.to_thread(form_of, path)
     before = delivery.totals
     facts: dict[str, Any] = {"digest": digest}
+    delivery.pieces.clear()
     interface = delivery.interface
     if form == "shdr":
         from guantong.connect.shdr_log import read_shdr_log
@@ -103,7 +104,7 @@ async def read_file(path: Path, delivery: Delivery) -> Imported:
 
         if interface.properties:
             delivery.note(names=names_of(interface.properties), units=units_of(interface.properties))
-        await read_shdr_log(path, delivery, items_of(interface))
+        facts["fields"] = await read_shdr_log(path, delivery, items_of(interface))
     elif form == "mtconnect-streams":
         await _read_streams(path, delivery, facts)
     elif form == "qif":
@@ -125,14 +126,14 @@ async def read_file(path: Path, delivery: Delivery) -> Imported:
         rows=after[2] - before[2],
         quarantined=after[3] - before[3],
         position=after[4] if after[4] != before[4] else None,
-        facts=facts,
+        facts={**facts, "quarantined": list(delivery.pieces)},
     )
 
 
 async def _read_qif(path: Path, delivery: Delivery, facts: dict[str, Any]) -> None:
     from guantong.connect.qif import read_qif
 
-    data = await asyncio.to_thread(_bytes, path, delivery.settings.document_bytes)
+    data = await asyncio.to_thread(read_bytes, path, delivery.settings.document_bytes)
     report = await asyncio.to_thread(
         read_qif, data, name=path.name, receive=delivery.clock.now(), limit=delivery.settings.document_bytes
     )
@@ -149,7 +150,7 @@ async def _read_streams(path: Path, delivery: Delivery, facts: dict[str, Any]) -
     from guantong.connect.streams import AgentFault, names_in, observations, parse_streams
 
     limit = delivery.settings.document_bytes
-    data = await asyncio.to_thread(_bytes, path, limit)
+    data = await asyncio.to_thread(read_bytes, path, limit)
     try:
         header, root = await asyncio.to_thread(parse_streams, data, name=path.name, limit=limit)
     except AgentFault as fault:
@@ -263,7 +264,8 @@ def _digest(path: Path, limit: int) -> tuple[str, int]:
         raise ConfigProblem("connect.file-unreadable", path=str(path), reason=error.strerror or str(error)) from error
 
 
-def _bytes(path: Path, limit: int) -> bytes:
+def read_bytes(path: Path, limit: int) -> bytes:
+    """The bytes of a file. Raises Skippable ``connect.document-too-large``, ConfigProblem ``connect.file-unreadable``."""
     try:
         size = path.stat().st_size
         if size > limit:

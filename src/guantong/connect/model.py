@@ -309,7 +309,8 @@ class Imported:
     position: int | None
     """Position in the durable log of the last batch; null if the file held nothing."""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """Delimiter, encoding, date format and the like, as found."""
+    """Delimiter, encoding, date format and the like, as found; ``fields``: lines of an SHDR recording by their number of fields;
+    ``quarantined``: the first thousand pieces that can't be used, each with offset, reason (QUARANTINE_REASONS) and text."""
 
 
 @dataclass(frozen=True, slots=True)

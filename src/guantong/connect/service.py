@@ -11,7 +11,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 from sqlalchemy import and_, select
@@ -35,6 +35,9 @@ from guantong.connect.model import (
 from guantong.connect.ports import Sink
 from guantong.connect.tables import FILES, POSITIONS, SOURCES
 from guantong.records import Records
+
+if TYPE_CHECKING:
+    from guantong.connect.devices import Device
 
 __all__ = ["Connect", "Reader"]
 
@@ -157,6 +160,20 @@ class Connect:
         from guantong.connect.probe import probe
 
         return await probe(url, http=self._http, clock=self._clock, settings=self._settings)
+
+    async def devices(self, path: str | Path) -> tuple[Device, ...]:
+        """The devices of an MTConnect device model (``Devices.xml``). Their ``adapter_items`` are the properties of an interface that
+        reads the machine's adapter or its recordings; with them readings get names, places and units.
+
+        Raises ConfigProblem ``connect.file-unreadable``, Skippable ``connect.document-unreadable``, Refused
+        ``connect.document-hostile``.
+        """
+        from guantong.connect.devices import read_devices
+        from guantong.connect.files import read_bytes
+
+        limit = self._settings.document_bytes
+        data = await asyncio.to_thread(read_bytes, Path(path), limit)
+        return await asyncio.to_thread(read_devices, data, name=Path(path).name, limit=limit)
 
     async def import_file(self, participant: str, source: str, path: str | Path) -> Imported:
         """Read one file to its end into the sink, whatever its form: SHDR log, MTConnect streams, QIF, CSV, Parquet.

@@ -145,6 +145,8 @@ class ShdrParser:
         self._instants = Instants()
         self._values: dict[str, Any] = {}
         self._in_conflict = False
+        self.fields: dict[int, int] = {}
+        """How many lines of so many fields gave readings."""
 
     def feed(
         self,
@@ -161,7 +163,7 @@ class ShdrParser:
         offsets: where each line begins in the source. receive: receive time in ns. Empty lines count as nothing. Returns how many lines
         were read and how many of them gave readings; ``quarantine(offset, reason, text)`` is called once for each other line.
         """
-        count = parsed = 0
+        count = parsed = usual = 0
         last = len(lines) - 1
         recording = self._recording
         seconds, second, values = self._instants.seconds, self._instants.second, self._values
@@ -223,14 +225,17 @@ class ShdrParser:
                         flag_add(None)
                         status_add(GOOD if value is not None else BAD)
                         sequence_add(None)
-                        parsed += 1
+                        usual += 1
                         continue
             reason = self._line(fields, receive, rows)
             if reason is None:
                 parsed += 1
+                self.fields[len(fields)] = self.fields.get(len(fields), 0) + 1
             else:
                 quarantine(offsets[index], reason, line)
-        return count, parsed
+        if usual:
+            self.fields[3] = self.fields.get(3, 0) + usual
+        return count, parsed + usual
 
     def _broken(self, line: str, following: str) -> bool:
         following = following.strip()

@@ -16,10 +16,10 @@ PIECE_BYTES = 4 * 1024 * 1024
 """How much of the file is read at once."""
 
 
-async def read_shdr_log(path: Path, delivery: Delivery, items: Mapping[str, Item] | None = None) -> None:
+async def read_shdr_log(path: Path, delivery: Delivery, items: Mapping[str, Item] | None = None) -> dict[str, int]:
     """Read a recording to its end. Every non-empty line gives readings or is quarantined with its byte offset.
 
-    Raises ConfigProblem ``connect.file-unreadable``.
+    Returns how many lines of so many fields gave readings: three for a value, seven for a condition, … . Raises ConfigProblem ``connect.file-unreadable``.
     """
     import asyncio
 
@@ -68,6 +68,7 @@ async def read_shdr_log(path: Path, delivery: Delivery, items: Mapping[str, Item
             delivery.note(file=path.name, offset=places[0], readings=len(rows))
             await delivery.send(rows.batch(), {}, lag_s=rows.newest_lag_s())
             await asyncio.sleep(0)
+    return {str(width): count for width, count in sorted(parser.fields.items())}
 
 
 def _pieces(path: Path, limit: int) -> Iterator[tuple[bytes, int, str]]:
