@@ -266,7 +266,8 @@ class Tokens:
         return f"{signed}.{b64url(identity.token_key.sign(signed.encode('ascii')))}"
 
     async def identify(self, participant: str, authorization: str) -> Participant:
-        """The caller named by an ``Authorization`` header for ``participant``. Raises Refused ``exchange.token-refused``.
+        """The caller named by an ``Authorization`` header for ``participant``. Raises Refused ``exchange.token-refused``, and
+        Retryable ``exchange.did-unresolved`` where the issuer's document can't be read now.
 
         Source: DCP 1.0, Validating Self-Issued ID Tokens. The token counts as used from here on; make that durable with
         :meth:`remember` in the step that follows.
@@ -333,6 +334,9 @@ class Tokens:
     async def _key(self, issuer: str, kid: object) -> dict[str, Any]:
         try:
             document = await self._resolver.document(issuer)
+        except Retryable as error:
+            # not the caller's fault: a refusal would make it give up a message that a lost answer of ours held up
+            raise Retryable("exchange.did-unresolved", did=issuer[:200], reason=error.code) from error
         except GuantongError as error:
             raise _refused(f"its issuer can't be resolved ({error.code})") from error
         methods = [method for method in document.get("verificationMethod") or () if isinstance(method, dict)]

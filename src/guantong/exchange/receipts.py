@@ -102,6 +102,7 @@ class Receipts:
         self._last: dict[tuple[str, str], tuple[int, str]] = {}
         self._locks: weakref.WeakValueDictionary[tuple[str, str], asyncio.Lock] = weakref.WeakValueDictionary()
         self._pulling: dict[tuple[str, str], asyncio.Future[Mapping[str, Any]]] = {}
+        self._answering: weakref.WeakValueDictionary[tuple[str, str], asyncio.Lock] = weakref.WeakValueDictionary()
 
     # -- provider
 
@@ -261,13 +262,24 @@ class Receipts:
 
     async def answer(self, participant: str, caller: Participant, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """A provider's offered record: check it, compare it with our count, countersign. The same record gets the same answer."""
-        hosting = self.hosting
         record, signature = body.get("record"), body.get("signature")
         if not isinstance(record, dict) or not isinstance(signature, str):
             raise _bad("record and signature are missing")
         found = record_problems(record)
         if found:
             raise _bad("; ".join(found))
+        name = (participant, f"{caller.did} {record['recordId']}")
+        lock = self._answering.get(name)
+        if lock is None:
+            lock = self._answering[name] = asyncio.Lock()
+        # the offer may come again while we wait for our own count: one is answered, the other is told the same
+        async with lock:
+            return await self._answer(participant, caller, record, signature)
+
+    async def _answer(
+        self, participant: str, caller: Participant, record: dict[str, Any], signature: str
+    ) -> Mapping[str, Any]:
+        hosting = self.hosting
         if record["provider"] != caller.did or record["consumer"] != participant:
             raise _bad("it is between other participants")
         known = await self._known(participant, str(record["recordId"]))

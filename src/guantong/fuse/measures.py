@@ -51,8 +51,10 @@ class Measures:
             part = part_from_json(orjson.loads(row["document"]))
             self.parts[part.id] = part
 
-    async def recall(self, keep: Keep, batches: Sequence[Logged]) -> None:
-        """Read what the tables hold of the reports in these batches, if it isn't in memory."""
+    async def recall(self, keep: Keep, batches: Sequence[Logged], position: int) -> None:
+        """Read what the tables hold of the reports in these batches, if it isn't in memory. Rows from above ``position`` are left out:
+        they are these batches' own, from before a crash.
+        """
         for one in batches:
             if one.batch.kind != "measurements":
                 continue
@@ -62,7 +64,7 @@ class Measures:
                 self._known[one.batch.source, report] = {}
                 rows = await keep.measurements(self.participant, report=report, revisions=True)
                 for row in rows.to_pylist():
-                    if row["source"] == one.batch.source:
+                    if row["source"] == one.batch.source and row["log_position"] <= position:
                         self._remember(row["source"], row)
 
     def _remember(self, source: str, row: dict[str, Any]) -> tuple[bool, int]:
@@ -206,10 +208,12 @@ class Measures:
                 )
 
     def _misdeclare(self, source: str, rows: list[dict[str, Any]], span: tuple[int, int], book: Book) -> None:
-        from guantong.fuse.rules import find_misdeclared
+        from guantong.fuse.rules import find_misdeclared, find_negative_zones
 
         for one in find_misdeclared(rows):
             book.find("tolerance", source, one.name, *span, **one.facts())
+        for zone in find_negative_zones(rows):
+            book.find("zone", source, zone.name, *span, **zone.facts())
 
 
 def _span(logged: Logged) -> tuple[int, int]:

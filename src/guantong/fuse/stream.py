@@ -124,7 +124,7 @@ class Stream:
             readings, remembered = await self._readings(piece, batches, tallies, edges)
         else:
             self._connections(batches, None, None, None, None)
-        await self.measures.recall(self.keep, batches)
+        await self.measures.recall(self.keep, batches, self.position)
         measurements = self.measures.clean(batches, tallies, self.book, edges)
         tables = _tables(batches, tallies)
         if readings is not None:
@@ -271,10 +271,18 @@ class Stream:
             if rows.num_rows >= limit and len(times) > 1:
                 todo += [times[: len(times) // 2], times[len(times) // 2 :]]
             else:
-                found.append(rows)
+                found.append(self._before(rows))
         import pyarrow as pa
 
         return keys_of_clean(pa.concat_tables(found))
+
+    def _before(self, rows: pa.Table) -> pa.Table:
+        """Rows of the tables that come from before this chunk. A crash within a commit may have left this chunk's own there: taken for
+        known, they would be counted as duplicates of themselves.
+        """
+        import pyarrow.compute as pc
+
+        return rows.filter(pc.field("log_position") <= self.position)
 
     def _duplicates(self, piece: Piece, keys: Keys, duplicate: Flags, receive: Ints) -> None:
         import numpy as np
@@ -499,7 +507,9 @@ class Stream:
                 "level_after": round(stretch.level_after, 6),
             }
             if self.settings.unit_correct:
-                earlier = await self.keep.range(self.participant, [number], start, end + 1, revisions=True)
+                earlier = self._before(
+                    await self.keep.range(self.participant, [number], start, end + 1, revisions=True)
+                )
                 added = converted(pa.concat_tables([earlier, readings]), number, start, end, fix)
                 if added.num_rows:
                     readings = pa.concat_tables([readings, added])

@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -79,6 +80,7 @@ class Table:
         self.uri = "/".join(
             (root.rstrip("/"), folder_name(participant), *((name,) if name in _OWN else ("tables", folder_name(name))))
         )
+        self._base = _local(root) or Path(root)
         self._options = dict(options) or None
         self._application = f"{participant}/fuse"
         self._own = _OWN.get(name)
@@ -119,8 +121,13 @@ class Table:
             return done
 
     def committed(self) -> int:
-        """Log position of the last commit, 0 for none."""
+        """Log position of the last commit, 0 for none; asked after a crash within a commit.
+
+        A commit that the machine's end left in pieces (its entry or a data file not flushed) is taken back first: nobody was told of
+        it, and the log still has its rows.
+        """
         with self._writing:
+            self._take_back_torn()
             return self._position()
 
     # reading
@@ -273,6 +280,24 @@ class Table:
         root = _local(self.uri)
         return None if root is None else SubTreeFileSystem(str(root), LocalFileSystem())
 
+    def _take_back_torn(self) -> None:
+        root = _local(self.uri)
+        log = None if root is None else root / "_delta_log"
+        if root is None or log is None or not log.is_dir():
+            return
+        entries = sorted(path for path in log.glob("*.json") if path.stem.isdigit())
+        # each commit is flushed before the next begins, so that only the newest can be in pieces
+        if entries and _whole(root, entries[-1]):
+            return
+        if len(entries) > 1:
+            for path in (*log.glob(f"{entries[-1].stem}.*"), log / "_last_checkpoint"):
+                path.unlink(missing_ok=True)
+            _fsync(log)
+        elif (not entries or int(entries[0].stem) == 0) and not any(log.glob("*.checkpoint*")):
+            # the table's very beginning: its folders go too, since the library takes an empty log for a damaged one
+            shutil.rmtree(root)
+        self._handle = None
+
     def _sync(self, version: int) -> None:
         """Bring a commit in a local folder to the disk: the library leaves that to the system, and the log is trimmed after it."""
         root = _local(self.uri)
@@ -280,11 +305,20 @@ class Table:
             return
         entry = root / "_delta_log" / f"{version:020d}.json"
         paths = {entry, entry.parent, root}
+        if version == 0:
+            # the table's own folders are new entries of those above them, up to the folder that holds the root of all tables
+            above = Path(root)
+            while above != self._base.parent and above != above.parent:
+                above = above.parent
+                paths.add(above)
         for line in entry.read_text("utf-8").splitlines():
             added = json.loads(line).get("add")
             if added:
                 file = root / unquote(added["path"])
                 paths |= {file, file.parent}
+        checkpoints = list(entry.parent.glob(f"{version:020d}.checkpoint*"))
+        if checkpoints:
+            paths |= {*checkpoints, entry.parent / "_last_checkpoint"}
         for path in sorted(paths):
             _fsync(path)
 
@@ -347,6 +381,29 @@ def _local(uri: str) -> Path | None:
     if parts.scheme == "file":
         return Path(url2pathname(parts.path))
     return Path(uri) if len(parts.scheme) < 2 else None
+
+
+def _whole(root: Path, entry: Path) -> bool:
+    """Whether an entry of the table's log and all that it adds can be read to the end."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        actions = [json.loads(line) for line in entry.read_text("utf-8").splitlines()]
+        if not actions:
+            return False
+        for added in (action["add"] for action in actions if "add" in action):
+            file = root / unquote(added["path"])
+            if file.stat().st_size != added["size"]:
+                return False
+            with pq.ParquetFile(file) as rows:
+                for _ in rows.iter_batches():
+                    pass
+        for checkpoint in entry.parent.glob(f"{entry.stem}.checkpoint*.parquet"):
+            pq.read_metadata(checkpoint)
+    except (OSError, ValueError, pa.ArrowException):
+        return False
+    return True
 
 
 def _fsync(path: Path) -> None:
