@@ -181,7 +181,7 @@ class DataPlane:
     ) -> AsyncIterator[bytes]:
         encoder = Encoder(form)
         chunk_rows = self.hosting.settings.chunk_rows
-        complete = False
+        complete = recorded = False
         try:
             async with aclosing(self.hosting.rows(participant, agreement.dataset_id, start, end)) as batches:  # type: ignore[type-var]
                 async for batch in batches:
@@ -195,18 +195,28 @@ class DataPlane:
             last = encoder.end()
             if last:
                 counting.add(last)
+            complete = recorded = True
+            # the record is durable before the end leaves: whoever has a whole delivery will be offered its receipt
+            await asyncio.shield(self._ended(participant, transfer, agreement, delivery, counting, complete=True))
+            if last:
                 yield last
-            complete = True
         finally:
-            # the caller may be gone and this task cancelled: the record of what left is made by a task of its own
-            ended = Delivery(
-                delivery.record_id, delivery.started_at, delivery.purpose, delivery.unit, complete, counting
-            )
-            task = asyncio.get_running_loop().create_task(
-                self._receipts.delivered(participant, transfer, agreement, ended), name=f"receipt {delivery.record_id}"
-            )
-            self._finishing.add(task)
-            task.add_done_callback(self._finishing.discard)
+            if not recorded:
+                # the caller may be gone and this task cancelled: the record of what left is made by a task of its own
+                self._ended(participant, transfer, agreement, delivery, counting, complete=complete)
+
+    def _ended(
+        self,
+        participant: str,
+        transfer: Transfer,
+        agreement: Agreement,
+        delivery: Delivery,
+        counting: Counting,
+        *,
+        complete: bool,
+    ) -> asyncio.Task[Any]:
+        ended = Delivery(delivery.record_id, delivery.started_at, delivery.purpose, delivery.unit, complete, counting)
+        return self._finish(self._receipts.delivered(participant, transfer, agreement, ended))
 
     async def _still(self, participant: str, pid: str, terms: Terms) -> bool:
         transfer = await self._transfers.processes.get(participant, pid)
