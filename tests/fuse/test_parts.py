@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from guantong.connect.qif import read_qif
+from guantong.fuse.comparison import compare
 from guantong.fuse.parts import RULES, read_name, same_design
-from guantong.fuse.rules import find_misdeclared, match_characteristics, match_parts
+from guantong.fuse.rules import find_misdeclared, find_negative_zones, match_characteristics, match_parts
 
 Row = dict[str, Any]
 
@@ -142,3 +143,44 @@ def test_bad_parts_are_not_taken_for_a_wrong_declaration(real: tuple[list[Row], 
 
     (found,) = find_misdeclared(right)
     assert found.rows == 76
+
+
+def test_a_zone_declared_negative_is_one_finding_with_its_parts(real: tuple[list[Row], list[Row]]) -> None:
+    assert find_negative_zones(real[0]) == []
+    (found,) = find_negative_zones(real[1])
+
+    assert (found.name, found.zone, found.unit, found.parts) == ("PERPENDICULARITY1", -0.13, "mm", 20)
+
+
+def test_both_companies_values_stand_side_by_side(real: tuple[list[Row], list[Row]]) -> None:
+    found = compare(*real, left_origin="supplier", right_origin="customer")
+    box = [pair for pair in found.pairs if pair.part == "nist-mtc-crada-box/7"]
+    length = next(pair for pair in box if pair.left["name"] == "Distance 3")
+
+    assert len(found.parts) == 39
+    assert len(found.characteristics) == 53
+    assert Counter(Counter(pair.part for pair in found.pairs).values()) == {27: 19, 26: 20}
+    assert (length.right["name"], length.right["unit"], length.rule) == (
+        "DISTANCEBETWEEN4",
+        "mm",
+        "characteristic.only-one",
+    )
+    assert all("_A07_" in pair.right["serial"] and pair.left["serial"] == "7" for pair in box)
+
+
+def test_what_stays_alone_says_why(real: tuple[list[Row], list[Row]]) -> None:
+    alone = compare(*real).unmatched
+    by_name = {(one.side, one.characteristic.name): one for one in alone}
+
+    assert by_name["left", "Part Number"].reason[0] == "the other side has none of this kind and nominal"
+    assert by_name["left", "Diameter 3"].alike == (
+        2,
+        4,
+    )  # two holes of one, four of the other: which is which can't be told
+    assert "2 here and 4 there" in by_name["left", "Diameter 3"].reason[0]
+    assert by_name["right", "LENGTH2"].alike == (4, 0) or by_name["right", "LENGTH2"].alike[1] == 0
+    names = Counter((one.side, one.characteristic.name) for one in alone)
+    assert names["right", "DIAMETER7"] == 0
+    matched = compare(*real).characteristics
+    assert len(matched) + sum(one.side == "left" for one in alone) == 45 + 28
+    assert compare([], real[1]).pairs == ()

@@ -527,8 +527,11 @@ async def test_fusion_follows_the_log_and_stops_when_told(tmp_path: Path) -> Non
     records.close()
 
 
-@pytest.mark.parametrize("folder, findings", [("FAIR", []), ("QIF-IncomingInspection", [("tolerance", "DIAMETER7")])])
-async def test_real_inspection_reports_give_no_false_alarm_and_one_true_one(
+@pytest.mark.parametrize(
+    "folder, findings",
+    [("FAIR", []), ("QIF-IncomingInspection", [("tolerance", "DIAMETER7"), ("zone", "PERPENDICULARITY1")])],
+)
+async def test_real_inspection_reports_give_no_false_alarm_and_two_true_ones(
     shop: Shop, data_dir: Path, folder: str, findings: list[tuple[str, str]]
 ) -> None:
     from guantong.connect.qif import read_qif

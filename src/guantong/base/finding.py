@@ -20,6 +20,7 @@ FINDING_KINDS: Mapping[str, tuple[str, str]] = {
     "serial": ("Serial written two ways", "序列号写法不一"),
     "drift": ("Drift towards a fault", "漂移趋向故障"),
     "tolerance": ("Tolerance declared for another feature", "公差声明有误"),
+    "zone": ("Zone declared negative", "公差带声明为负"),
 }
 """Kinds of findings with their names in English and Chinese."""
 

@@ -377,6 +377,18 @@ class Receipts:
         )
         return (row["seq"], digest(orjson.loads(row["record"]))) if row else (0, "")
 
+    async def verify(self, participant: str, agreement_id: str) -> tuple[str, ...]:
+        """Everything that is wrong with the receipts of an agreement, each checked anew with both parties' keys."""
+        own = self.hosting.hosted(participant).identity.evidence_key.public
+        found: tuple[str, ...] = ()
+        for receipt in await self.list(participant, agreement_id):
+            partner = await self._evidence_key(receipt.partner)
+            keys = (own, partner) if receipt.role == "provider" else (partner, own)
+            record, countersignature = dict(receipt.record), dict(receipt.countersignature)
+            problems = verify_receipt(record, receipt.signature, countersignature or None, *keys)
+            found += tuple(f"{receipt.record_id}: {problem}" for problem in problems)
+        return found
+
     async def _evidence_key(self, partner: str) -> bytes:
         try:
             document = await self.hosting.resolver.document(partner)

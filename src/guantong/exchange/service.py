@@ -387,6 +387,13 @@ class Exchange:
                 return found
             await self._wait(participant, f"receipts {agreement_id}", end, ("answered",), f"{len(settled)} answered")
 
+    async def verify_receipts(self, participant: str, agreement_id: str) -> tuple[str, ...]:
+        """Check every receipt of an agreement anew: signatures of both sides, what was counted, the chain's form. Returns what is wrong,
+        each with the record's id; empty where every receipt holds. A receipt that waits for its countersignature, or is one-sided, is
+        no problem: its state says so. Raises Retryable ``exchange.did-unresolved`` where the partner's key can't be read.
+        """
+        return await self._receipts.verify(participant, agreement_id)
+
     async def deliveries(self, participant: str, agreement_id: str) -> int:
         """How many deliveries were begun under an agreement (the figure that a count constraint limits)."""
         return await self._records.counter(participant, f"exchange:deliveries:{agreement_id}")

@@ -17,7 +17,17 @@ from typing import Any
 from guantong.fuse.model import Characteristic, CharacteristicMatch, Match, Matches, Part
 from guantong.fuse.parts import RULES, Reading, join, read_name, same_design
 
-__all__ = ["Misdeclared", "characteristics", "find_misdeclared", "match_characteristics", "match_parts"]
+__all__ = [
+    "Misdeclared",
+    "NegativeZone",
+    "characteristics",
+    "declared_alike",
+    "find_misdeclared",
+    "find_negative_zones",
+    "match_characteristics",
+    "match_parts",
+    "pair_designs",
+]
 
 Rows = Sequence[Mapping[str, Any]]
 """Rows of the measurement schema."""
@@ -45,7 +55,7 @@ def match_parts(left: Rows, right: Rows, *, left_origin: str = "left", right_ori
     the other side matches neither.
     """
     ours, theirs = _results(left), _results(right)
-    designs = _designs({model for model, _, _ in ours.values()}, {model for model, _, _ in theirs.values()})
+    designs = pair_designs({model for model, _, _ in ours.values()}, {model for model, _, _ in theirs.values()})
     by_number: dict[tuple[str, str], list[tuple[str, Reading]]] = defaultdict(list)
     for key, (model, serial, uri) in theirs.items():
         reading = read_name(serial, uri)
@@ -98,7 +108,7 @@ def _results(rows: Rows) -> dict[str, tuple[str, str | None, str | None]]:
     return found
 
 
-def _designs(left: Iterable[str], right: Iterable[str]) -> dict[str, tuple[str, str]]:
+def pair_designs(left: Iterable[str], right: Iterable[str]) -> dict[str, tuple[str, str]]:
     """For each left design the right one and the rule, where there is exactly one on either side."""
     pairs = [(one, other, rule) for one in left for other in right if (rule := same_design(one, other))]
     return {
@@ -147,7 +157,7 @@ def match_characteristics(left: Rows, right: Rows, matches: Matches | None = Non
     left_by, right_by = characteristics(left), characteristics(right)
     wrong = {id for rows in (left, right) for one in find_misdeclared(rows) for id in one.features}
     found: list[CharacteristicMatch] = []
-    for design, (other, _) in _designs(left_by, right_by).items():
+    for design, (other, _) in pair_designs(left_by, right_by).items():
         found += _Pairing(min(design, other, key=len), left_by[design], right_by[other], wrong).run()
     return found
 
@@ -274,6 +284,11 @@ def _key(one: Characteristic) -> Hashable:
     return (_kind(one), "zone", round(abs(one.upper), 4) if one.upper is not None else None)
 
 
+def declared_alike(one: Characteristic, other: Characteristic) -> bool:
+    """Whether both are of one kind and nominal (of a zone: kind and width)."""
+    return _key(one) == _key(other)
+
+
 def _width(one: Characteristic) -> float:
     return one.upper - one.lower if one.upper is not None and one.lower is not None else 0.0
 
@@ -373,3 +388,31 @@ def find_misdeclared(rows: Rows) -> list[Misdeclared]:
             )
         )
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class NegativeZone:
+    """A characteristic of form or position whose tolerance zone is declared below zero: nothing can be judged by it."""
+
+    model: str
+    name: str
+    unit: str
+    zone: float
+    parts: int
+
+    def facts(self) -> dict[str, Any]:
+        """Facts of a finding."""
+        return {"model": self.model, "unit": self.unit, "zone": self.zone, "max_parts": self.parts}
+
+
+def find_negative_zones(rows: Rows) -> list[NegativeZone]:
+    """Zones declared negative, by design and characteristic, with the number of parts that carry each.
+
+    A deviation of form is never negative (ISO 1101), so a value within such a zone does not exist.
+    """
+    groups: dict[tuple[str, str, str, str, float], set[tuple[str, str]]] = defaultdict(set)
+    for row in rows:
+        if row["limit_form"] == "zone" and row["upper"] is not None and row["upper"] < 0:
+            key = (row["model"] or "", row["characteristic"], row["name"], row["unit"] or "", row["upper"])
+            groups[key].add((row["report"], row["result"]))
+    return [NegativeZone(model, name, unit, zone, len(of)) for (model, _, name, unit, zone), of in groups.items()]

@@ -22,6 +22,7 @@ from guantong.base.entry import Entry
 from guantong.base.errors import GuantongError
 from guantong.base.finding import Finding
 from guantong.fuse.aimc import mapping_from_element, mapping_to_element
+from guantong.fuse.comparison import Comparison, compare
 from guantong.fuse.model import MAPPING_SET, Correction, Counts, FuseSettings, Gap, Mapping, Part, Signal
 from guantong.fuse.parts import part_from_json
 from guantong.fuse.stream import Stream
@@ -183,6 +184,16 @@ class Fuse:
         rows = await self.records.rows(select(PARTS).where(PARTS.c.participant == participant))
         parts = [part_from_json(orjson.loads(row["document"])) for row in rows]
         return sorted(parts, key=lambda part: (part.design, part.serial.zfill(20), part.id))
+
+    async def compare(self, participant: str, left: str, right: str) -> Comparison:
+        """The measurements of two sources (say, a supplier's report and the own incoming inspection) side by side.
+
+        Revised values count, superseded ones don't. A source without measurements compares with nothing.
+        """
+        table = await self.keep.measurements(participant)
+        rows = [row for row in table.to_pylist() if row["source"] in (left, right)]
+        one, other = ([row for row in rows if row["source"] == source] for source in (left, right))
+        return await asyncio.to_thread(compare, one, other, left_origin=left, right_origin=right)
 
     def _lock(self, participant: str) -> asyncio.Lock:
         return self._locks.setdefault(participant, asyncio.Lock())

@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from guantong.base.clock import NS, iso
+from guantong.connect.rules import out_of_tolerance
 from guantong.web.ask import Ask, cut, found, not_found, time_of
 from guantong.web.rooms import Rooms
 
@@ -356,10 +357,12 @@ async def part(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     compared, matched = await _compared(rooms, sides, order)
     edges = await rooms.describe.lineage(me, f"fuse:part:{one.id}", "back")
     forward = await rooms.describe.lineage(me, f"fuse:part:{one.id}", "forward")
+    models = {row["model"] for rows in sides.values() for row in rows}
     findings = [
         finding_of(item)
         for item in await rooms.fuse.findings(me)
-        if item.kind in ("serial", "tolerance")
+        if item.kind in ("serial", "tolerance", "zone")
+        and item.facts.get("model") in (None, *models)
         and (item.facts.get("part") in (None, one.id) or one.id in str(item.facts))
     ]
     return {
@@ -371,7 +374,7 @@ async def part(rooms: Rooms, ask: Ask) -> dict[str, Any]:
                 "characteristics": len(sides[name]),
                 "measured_time": time_of(_first_time(sides[name]) or None),
                 "report": sides[name][0]["report"],
-                "out": sum(_out(row) is True for row in sides[name]),
+                "out": sum(out_of_tolerance(row) is True for row in sides[name]),
             }
             for name in order
         ],
@@ -388,13 +391,6 @@ def _first_time(rows: list[dict[str, Any]]) -> int:
     return min((row["measured_time"] for row in rows if row.get("measured_time")), default=0)
 
 
-def _out(row: Mapping[str, Any]) -> bool | None:
-    value, lower, upper = row.get("value_f64"), row.get("lower"), row.get("upper")
-    if value is None or (lower is None and upper is None):
-        return None
-    return (lower is not None and value < lower) or (upper is not None and value > upper)
-
-
 def _measured(row: Mapping[str, Any]) -> dict[str, Any]:
     value = row.get("value_f64")
     return {
@@ -405,7 +401,7 @@ def _measured(row: Mapping[str, Any]) -> dict[str, Any]:
         "nominal": row.get("nominal"),
         "lower": row.get("lower"),
         "upper": row.get("upper"),
-        "out": _out(row),
+        "out": out_of_tolerance(row),
         "characteristic": row["characteristic"],
         "feature": row.get("feature"),
     }
@@ -424,7 +420,7 @@ async def _compared(
             for row in sides[left]
         ], 0
     right = order[1]
-    pairs = await _pairs(rooms, left, right)
+    pairs = await _pairs(rooms, {name: {row["model"] for row in sides[name]} for name in (left, right)})
     by_key = {_key(row): row for row in sides[right]}
     rows: list[dict[str, Any]] = []
     used: set[str] = set()
@@ -456,11 +452,16 @@ def _key(row: Mapping[str, Any]) -> str:
     return f"{row.get('feature') or ''}#{row['characteristic']}"
 
 
-async def _pairs(rooms: Rooms, left: str, right: str) -> dict[str, tuple[str, str, float]]:
-    """Which characteristic of one source is which of the other, by fuse's rules over every part of the design."""
+async def _pairs(rooms: Rooms, models: Mapping[str, set[str]]) -> dict[str, tuple[str, str, float]]:
+    """Which characteristic of one source is which of the other, by fuse's rules over every part of the design.
+
+    ``models``: of each of the two sources, what it calls the part's design. Ids of characteristics repeat from design to design.
+    """
     from guantong.fuse.rules import match_characteristics, match_parts
 
-    mine, theirs = await _rows_of(rooms, left), await _rows_of(rooms, right)
+    mine, theirs = [
+        [row for row in await _rows_of(rooms, source) if row["model"] in names] for source, names in models.items()
+    ]
 
     def decide() -> dict[str, tuple[str, str, float]]:
         forth = match_characteristics(mine, theirs, match_parts(mine, theirs))
