@@ -18,6 +18,7 @@ from guantong.exchange.identity import did_document
 from guantong.exchange.messages import message, token_of
 from guantong.exchange.model import ENTRY_KINDS, Answer
 from guantong.exchange.ports import Verdict
+from guantong.exchange.receipts import Counting
 from guantong.exchange.rules import verify_receipt
 
 
@@ -783,6 +784,59 @@ async def test_receipts_of_a_transfer_form_a_chain(pair, agreed, started):
 
     assert [receipt.seq for receipt in receipts] == [1, 2, 3]
     assert [receipt.record["prev"] for receipt in receipts] == ["", *(digest(dict(r.record)) for r in receipts[:2])]
+
+
+async def test_a_receipt_offered_twice_at_once_gets_one_answer(pair, agreed, started):
+    """As after a restart of the provider, while the consumer still waits for its own count."""
+    import asyncio
+
+    from guantong.exchange.model import Participant
+
+    provider, consumer = pair
+    agreement_id = await agreed(provider, consumer)
+    transfer_id = await started(provider, consumer, agreement_id)
+    await pulled(consumer, transfer_id)
+    (receipt,) = await provider.exchange.wait_receipts(provider.did, agreement_id, timeout_s=5)
+    record = {**receipt.record, "recordId": "urn:uuid:another", "seq": 2, "prev": ""}
+    from guantong.base.canonical import b64, canonical_bytes
+
+    offer = {"record": record, "signature": b64(provider.identity.evidence_key.sign(canonical_bytes(record)))}
+    consumer.exchange.receipting.begin(consumer.did, record["recordId"])
+    answering = [
+        asyncio.create_task(
+            consumer.exchange.receipting.answer(consumer.did, Participant(provider.did, {}, f"token {n}", 1), offer)
+        )
+        for n in range(3)
+    ]
+    await asyncio.sleep(0)
+    transfer = await consumer.exchange.transfer(consumer.did, transfer_id)
+    await consumer.exchange.receipting.received(consumer.did, transfer, record["recordId"], Counting(65536))
+    answers = await asyncio.gather(*answering)
+
+    assert answers[0]["statement"]["verdict"] == "dispute"
+    assert answers[0] == answers[1] == answers[2]
+
+
+async def test_the_end_of_a_delivery_leaves_after_its_usage_record_is_durable(pair, agreed, started, network):
+    provider, consumer = pair
+    agreement_id = await agreed(provider, consumer)
+    transfer_id = await started(provider, consumer, agreement_id)
+    held = []
+
+    async def at_the_end(participant, pid):
+        size = 0
+        async for piece in consumer.exchange.pull_bytes(participant, pid):
+            size += len(piece)
+            held.append(
+                (size, [r.record["bytes"] for r in await provider.exchange.receipts(provider.did, agreement_id)])
+            )
+
+    await at_the_end(consumer.did, transfer_id)
+    size, recorded = held[-1]
+
+    assert len(held) > 1
+    assert held[0][1] == []
+    assert recorded == [size]
 
 
 async def test_a_consumer_that_counted_otherwise_disputes(pair, agreed, started):

@@ -194,6 +194,18 @@ async def test_a_document_about_somebody_else_is_refused(tokens, clock, them, we
     assert "exchange.did-refused" in await refusal(tokens, signed(them, claims_of(clock)))
 
 
+async def test_a_caller_whose_document_cannot_be_read_now_is_asked_to_come_again(tokens, clock, them, web):
+    """A refusal would be final for it, though only an answer on its way to us was lost."""
+    document = web.documents.pop("https://them.example/.well-known/did.json")
+    with pytest.raises(Retryable) as later:
+        await tokens.identify(ME, signed(them, claims_of(clock)))
+    web.documents["https://them.example/.well-known/did.json"] = document
+    clock.advance(6)
+
+    assert (later.value.code, later.value.status) == ("exchange.did-unresolved", 502)
+    assert (await tokens.identify(ME, signed(them, claims_of(clock)))).did == THEM
+
+
 async def test_documents_are_kept_and_missing_ones_are_not_asked_for_at_once(records, clock, web):
     resolver = Resolver(web, clock, ExchangeSettings())
     await resolver.document(THEM)

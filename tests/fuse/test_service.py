@@ -232,6 +232,39 @@ async def test_a_restart_neither_loses_nor_doubles_a_row_or_a_count(tmp_path: Pa
     await shop.close()
 
 
+@pytest.mark.parametrize("dies_before", ["measurements", "record"])
+async def test_rows_that_a_cut_commit_left_in_a_table_are_not_duplicates_of_themselves(
+    tmp_path: Path, clock: Any, dies_before: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = await Shop(tmp_path, clock).open()
+
+    class Died(BaseException):
+        pass
+
+    def die(*_: object, **__: object) -> None:
+        raise Died
+
+    await shop.keep.take(WHO, batch(series("a", 50, noisy(1, 5, 1))))
+    await shop.keep.take(WHO, measured("one.qif", ["1", "2"]))
+    await shop.fuse.drain(WHO)
+    with monkeypatch.context() as patch:
+        if dies_before == "record":
+            patch.setattr(shop.keep, "_record", die)
+        else:
+            patch.setattr(shop.keep._table(shop.keep._states[WHO], dies_before), "append", die)
+        with pytest.raises(Died):
+            await shop.keep.flush(WHO)
+    await shop.close(crash=True)
+    shop = await Shop(tmp_path, clock).open()
+    await shop.fuse.drain(WHO)
+    counts = await shop.fuse.counts(WHO)
+
+    assert (counts.received, counts.kept, counts.duplicates) == (54, 54, 0)
+    assert (await shop.keep.measurements(WHO)).num_rows == 4
+    await shop.sound()
+    await shop.close()
+
+
 def _gap(count: int) -> dict[str, Any]:
     return {
         "signal": None, "from": 10, "to": 9 + count, "count": count, "unit": "sequence", "reason": "out-of-range",

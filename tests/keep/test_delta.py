@@ -143,3 +143,49 @@ def test_a_local_commit_is_on_the_disk_before_it_is_reported(tmp_path, monkeypat
     written = {str(path) for path in tmp_path.rglob("*") if path.is_file()}
     assert written
     assert written <= set(flushed)
+
+
+@pytest.mark.parametrize("torn", ["entry", "entry gone", "data", "data gone"])
+@pytest.mark.parametrize("commits", [0, 2])
+async def test_a_commit_left_in_pieces_by_the_machine_is_taken_back_and_made_again(
+    tmp_path, records, clock, torn, commits, monkeypatch
+):
+    """Power fails after the library wrote a commit and before it was flushed; the log still has the rows."""
+    keep = Keep(tmp_path, records, clock, inline=True)
+    keep.open()
+
+    class Died(BaseException):
+        pass
+
+    def die(*_: object) -> None:
+        raise Died
+
+    for position in range(1, commits + 1):
+        await keep.store(ME, position, readings=rows(10, position, signal=position))
+        await keep.flush()
+    await keep.store(ME, commits + 1, readings=rows(10, commits + 1, signal=commits + 1))
+    with monkeypatch.context() as patch:
+        patch.setattr(Table, "_sync", lambda self, version: die() if version or commits else None)
+        with pytest.raises(Died):
+            await keep.flush()
+    await keep.abandon()
+    (log,) = tmp_path.rglob("_delta_log")
+    newest = max(log.glob("*.json"))
+    data = max(log.parent.rglob("*.parquet"), key=lambda path: path.stat().st_mtime_ns)
+    if torn == "entry":
+        newest.write_bytes(b"")
+    elif torn == "entry gone":
+        newest.unlink()
+        if not commits:
+            min(log.glob("*.json")).write_bytes(b"")
+    elif torn == "data":
+        data.write_bytes(b"\0" * data.stat().st_size)
+    else:
+        data.unlink()
+    async with Keep(tmp_path, records, clock, inline=True) as keep:
+        assert await keep.stored(ME) == commits
+        await keep.store(ME, commits + 1, readings=rows(10, commits + 1, signal=commits + 1))
+        await keep.flush()
+
+        assert (await keep.range(ME, None, None, None)).num_rows == 10 * (commits + 1)
+        assert await keep.stored(ME) == commits + 1
