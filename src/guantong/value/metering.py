@@ -62,7 +62,8 @@ def quality_of(quality: Quality | None) -> QualityFact | None:
     """The score as an appraisal takes it; None where nothing was measured."""
     if quality is None or quality.q is None:
         return None
-    return QualityFact(quality.q, quality.coverage, f"govern score, ruleset {quality.ruleset}")
+    # govern scores from 0 to 1, an appraisal speaks of points from 0 to 100
+    return QualityFact(100 * quality.q, quality.coverage, f"govern score, ruleset {quality.ruleset}")
 
 
 def read_meters(
