@@ -146,6 +146,7 @@ class Node:
         if not address:
             self._socket = bind(config["web.host"], self._port())
             host, port = self._socket.getsockname()[:2]
+            (self.directory / "port").write_text(str(port), "ascii")
             address = f"http://{host}:{port}"
         self.address: str = address.rstrip("/")
         self.keys = load_keys(self.directory / "keys.json")
