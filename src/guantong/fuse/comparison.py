@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -9,7 +10,7 @@ from typing import Any, Literal
 from guantong.fuse.model import Characteristic, CharacteristicMatch, Part
 from guantong.fuse.rules import Rows, characteristics, declared_alike, match_characteristics, match_parts, pair_designs
 
-__all__ = ["Comparison", "Pair", "Unmatched", "compare"]
+__all__ = ["Comparison", "Pair", "Unmatched", "compare", "natural"]
 
 Row = Mapping[str, Any]
 """A row of the measurement schema."""
@@ -88,6 +89,13 @@ def compare(left: Rows, right: Rows, *, left_origin: str = "left", right_origin:
         tuple(_alone(left, right, found)),
         matches.left_only,
         matches.right_only,
+    )
+
+
+def natural(text: str | None) -> tuple[tuple[int, int, str], ...]:
+    """Sorts numbers in a text by value and words by letter: A2 before A10."""
+    return tuple(
+        (0, int(piece), "") if piece.isdecimal() else (1, 0, piece) for piece in re.split(r"(\d+)", text or "") if piece
     )
 
 

@@ -22,7 +22,7 @@ from guantong.base.entry import Entry
 from guantong.base.errors import GuantongError
 from guantong.base.finding import Finding
 from guantong.fuse.aimc import mapping_from_element, mapping_to_element
-from guantong.fuse.comparison import Comparison, compare
+from guantong.fuse.comparison import Comparison, compare, natural
 from guantong.fuse.model import MAPPING_SET, Correction, Counts, FuseSettings, Gap, Mapping, Part, Signal
 from guantong.fuse.parts import part_from_json
 from guantong.fuse.stream import Stream
@@ -188,10 +188,12 @@ class Fuse:
     async def compare(self, participant: str, left: str, right: str) -> Comparison:
         """The measurements of two sources (say, a supplier's report and the own incoming inspection) side by side.
 
-        Revised values count, superseded ones don't. A source without measurements compares with nothing.
+        Revised values count, superseded ones don't. A source without measurements compares with nothing. Tables keep no order, so the
+        reports' own numbers do: the same data give the same answer.
         """
         table = await self.keep.measurements(participant)
         rows = [row for row in table.to_pylist() if row["source"] in (left, right)]
+        rows.sort(key=lambda row: [natural(row[name]) for name in ("report", "result", "characteristic", "feature")])
         one, other = ([row for row in rows if row["source"] == source] for source in (left, right))
         return await asyncio.to_thread(compare, one, other, left_origin=left, right_origin=right)
 
