@@ -199,7 +199,7 @@ def settings(file: Path | None, as_json: bool) -> None:
     rows = [
         {
             "name": row.name,
-            "value": str(config[row.name]) if not isinstance(config[row.name], tuple) else list(config[row.name]),
+            "value": str(value) if isinstance(value := config.shown(row.name), Path) else value,
             "from": config.origins[row.name],
             "variable": row.variable,
             "en": row.en,
@@ -211,7 +211,9 @@ def settings(file: Path | None, as_json: bool) -> None:
         click.echo(json.dumps(rows, ensure_ascii=False))
         return
     for found in rows:
-        click.echo(f"{found['name']} = {found['value']!s}  ({found['from']})\n    {found['en']} / {found['zh']}")
+        click.echo(
+            f"{found['name']} = {json.dumps(found['value'], ensure_ascii=False)}  ({found['from']})\n    {found['en']} / {found['zh']}"
+        )
 
 
 @main.command()

@@ -7,6 +7,7 @@ table, and a test holds the two together.
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from guantong.base.errors import ConfigProblem
+from guantong.config_auto import ROWS
 
 __all__ = ["SETTINGS", "Config", "Setting", "load"]
 
@@ -25,10 +27,13 @@ class Setting:
     name: str
     """``section.name``."""
     kind: type
-    """``str``, ``int``, ``float``, ``bool``, ``Path`` or ``tuple`` (comma-separated text)."""
+    """``str``, ``int``, ``float``, ``bool``, ``Path``, ``tuple`` (comma-separated text) or ``dict`` (a TOML table, or
+    comma-separated ``name=value``)."""
     default: Any
     en: str
     zh: str
+    secret: bool = False
+    """Whether the value is never shown."""
 
     @property
     def variable(self) -> str:
@@ -41,7 +46,7 @@ def _rows(*rows: tuple[str, type, Any, str, str]) -> tuple[Setting, ...]:
 
 
 # fmt: off
-SETTINGS: tuple[Setting, ...] = _rows(
+_BY_HAND: tuple[Setting, ...] = _rows(
     # node
     ("node.directory", Path, Path(".guantong"), "Directory of all data of this node.", "本节点全部数据所在的目录。"),
     ("node.name", str, "", "Name of the company as partners see it; empty: the DID.", "伙伴看到的公司名称；留空则显示 DID。"),
@@ -54,6 +59,12 @@ SETTINGS: tuple[Setting, ...] = _rows(
     ("web.language", str, "en", "Language of pages when the browser names none: en or zh-CN.", "浏览器未指明语言时页面所用的语言：en 或 zh-CN。"),
 )
 # fmt: on
+
+SETTINGS: tuple[Setting, ...] = (*_BY_HAND, *(Setting(*row) for row in ROWS))
+"""Every setting: those of the node, then those of the stages, whose settings classes are the source (``config_auto.py``)."""
+
+HIDDEN = "•••"
+"""What stands where a secret is set."""
 
 _BY_NAME: Mapping[str, Setting] = {setting.name: setting for setting in SETTINGS}
 
@@ -74,6 +85,13 @@ class Config(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._values)
+
+    def shown(self, name: str) -> Any:
+        """The value as it may be shown to a person: no secret, and no password in an address."""
+        value = self._values[name]
+        if _BY_NAME[name].secret:
+            return HIDDEN if value else ""
+        return re.sub(r"(://[^/@:]*:)[^@]*@", rf"\1{HIDDEN}@", value) if isinstance(value, str) else value
 
     def section(self, prefix: str, into: Callable[..., Any]) -> Any:
         """The settings ``prefix.*`` as keyword arguments of a stage's settings class."""
@@ -144,8 +162,27 @@ def _parse(setting: Setting, value: Any) -> Any:
         if setting.kind is tuple:
             items = value if isinstance(value, list | tuple) else str(value).split(",")
             return tuple(str(item).strip() for item in items if str(item).strip())
+        if setting.kind is dict:
+            pairs = (
+                value
+                if isinstance(value, Mapping)
+                else dict(_pair(one) for one in str(value).split(",") if one.strip())
+            )
+            return {str(name): str(item) for name, item in pairs.items()}
         if setting.kind in (int, float) and isinstance(value, bool):
+            raise ValueError(value)
+        if setting.kind is int and isinstance(value, float):
+            raise ValueError(value)
+        if setting.kind is str and not isinstance(value, str):
             raise ValueError(value)
         return setting.kind(value)
     except (ValueError, KeyError, TypeError) as error:
-        raise ConfigProblem("config.wrong-type", name=setting.name, value=value, kind=setting.kind.__name__) from error
+        shown = HIDDEN if setting.secret else value
+        raise ConfigProblem("config.wrong-type", name=setting.name, value=shown, kind=setting.kind.__name__) from error
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not sign:
+        raise ValueError(text)
+    return name.strip(), value.strip()

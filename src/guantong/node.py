@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -46,12 +46,26 @@ class Wire:
 
 
 WIRES: tuple[Wire, ...] = (
+    Wire("base.Http", "web", "request(...) -> response: the one HTTP client, for connect, exchange and prove"),
+    Wire("records.Send", "settle", "(participant, message, attempt): brings an invoice to the partner"),
     Wire("connect.Sink", "keep", "take(participant, batch) -> log position"),
     Wire("describe.Decide", "govern", "(participant, subject, action, object) -> bool"),
-    Wire("prove.PackageSource", "exchange", "documents(participant, agreement) -> files by path"),
+    Wire("describe.Who", "exchange", "(request) -> participant and the partner that its identity token names"),
+    Wire("describe.Who", "web", "(request) -> participant and the person signed in"),
+    Wire("govern.Govern.decide", "exchange", "the Cedar permit that an agreement or an offer compiles to"),
     Wire("exchange.Answerer", "watch", "answer(participant, question) -> one scalar: days of supply"),
+    Wire(
+        "exchange.Exchange.on_change",
+        "prove",
+        "(participant, process, state): partners of an agreement witness each other",
+    ),
+    Wire("exchange.Exchange.on_change", "settle", "the same, with the partner's public key"),
+    Wire("prove.Prove.add_peer", "settle", "the partner's public evidence key, once an agreement is final"),
 )
-"""What :class:`Node` carries backwards. A test compares this table with the constructor calls."""
+"""What :class:`Node` carries backwards: a room's function, value or port that a room before it uses. What an earlier room gives to a
+later one (govern decides for exchange, exchange hands its receipts to settle) goes with the order and needs no row. A test reads the
+calls in :class:`Node` and compares.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,26 +125,33 @@ class Node:
         new_id: NewId = new_uuid,
         inline: bool = False,
     ) -> None:
+        from guantong.connect.model import ConnectSettings
         from guantong.connect.service import Connect
         from guantong.describe.model import DescribeSettings
         from guantong.describe.service import Describe
         from guantong.exchange.identity import Identity, did_of
+        from guantong.exchange.model import ExchangeSettings
         from guantong.exchange.service import Exchange
+        from guantong.fuse.model import FuseSettings
         from guantong.fuse.service import Fuse
+        from guantong.govern.model import GovernSettings
         from guantong.govern.service import Govern
         from guantong.keep.blobs import FolderBlobs
+        from guantong.keep.model import KeepSettings
         from guantong.keep.service import Keep
-        from guantong.prove.model import ProveKeys
+        from guantong.prove.model import ProveKeys, ProveSettings
         from guantong.prove.papers import ExchangePapers
         from guantong.prove.service import Prove
-        from guantong.records.outbox import Outbox
+        from guantong.records.outbox import Outbox, OutboxSettings
         from guantong.records.schema import migrate
         from guantong.records.service import Records
+        from guantong.settle.model import SettleSettings
         from guantong.settle.partners import ExchangePartners
         from guantong.settle.service import OUTBOX_KIND, Settle
         from guantong.value.metering import read_meters, read_quality
+        from guantong.value.model import ValueSettings
         from guantong.value.service import Value
-        from guantong.watch.model import DAYS_OF_SUPPLY
+        from guantong.watch.model import DAYS_OF_SUPPLY, WatchSettings
         from guantong.watch.service import Watch
         from guantong.web.client import AiohttpClient
         from guantong.web.model import WebSettings
@@ -158,18 +179,22 @@ class Node:
         url = config["node.records"] or f"sqlite:///{self.directory / 'records.db'}"
         self.records = Records(url, self.clock, random=random, inline=inline)
         self._migrate = migrate
-        self.outbox = Outbox(self.records, self.clock)
-        self.keep = Keep(self.directory / "keep", self.records, self.clock, inline=inline)
-        self.connect = Connect(self.records, self.keep, self.clock, self.http)
-        self.fuse = Fuse(self.records, self.keep, self.clock)
-        self.govern = Govern(self.records, self.clock)
+        self.outbox = Outbox(self.records, self.clock, config.section("outbox", OutboxSettings))
+        self.keep = Keep(
+            self.directory / "keep", self.records, self.clock, config.section("keep", KeepSettings), inline=inline
+        )
+        self.connect = Connect(
+            self.records, self.keep, self.clock, self.http, config.section("connect", ConnectSettings)
+        )
+        self.fuse = Fuse(self.records, self.keep, self.clock, config.section("fuse", FuseSettings))
+        self.govern = Govern(self.records, self.clock, config.section("govern", GovernSettings))
         self.describe = Describe(
             self.records,
             self.keep,
             self.fuse,
             self.clock,
             self.govern.allows,
-            settings=DescribeSettings(base_url=self.address),
+            settings=replace(config.section("describe", DescribeSettings), base_url=self.address),
             interfaces=self._interfaces,
         )
         self.exchange = Exchange(
@@ -180,6 +205,7 @@ class Node:
             decide=self._decide,
             rights=self._rights,
             rows=self.describe.rows,
+            settings=config.section("exchange", ExchangeSettings),
             new_id=new_id,
         )
         self.exchange.host(self.identity, self.address)
@@ -190,17 +216,26 @@ class Node:
             self.http,
             lambda _: ProveKeys(self.keys.evidence, self.keys.witness),
             source=ExchangePapers(self.exchange),
+            settings=config.section("prove", ProveSettings),
         )
         partners = ExchangePartners(self.exchange)
-        self.settle = Settle(self.records, partners, partners, self.clock)
+        self.settle = Settle(self.records, partners, partners, self.clock, config.section("settle", SettleSettings))
         self.value = Value(
             self.records,
             read_meters(self.keep, self.connect, self.clock),
             read_quality(self.govern),
             self.clock,
+            settings=config.section("value", ValueSettings),
             new_id=new_id,
         )
-        self.watch = Watch(self.records, self.keep, self.fuse, self.clock, ask=self.exchange.ask)
+        self.watch = Watch(
+            self.records,
+            self.keep,
+            self.fuse,
+            self.clock,
+            settings=config.section("watch", WatchSettings),
+            ask=self.exchange.ask,
+        )
         self._rooms: Any = None
         self._server: Any = None
         self._background: set[asyncio.Task[None]] = set()
@@ -293,7 +328,7 @@ class Node:
             verify=self.verify,
             config={
                 row.name: {
-                    "value": self.config[row.name],
+                    "value": self.config.shown(row.name),
                     "default": row.default,
                     "from": self.config.origins[row.name],
                     "en": row.en,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COMMITTED",
+    "ENTRY_KINDS",
     "MEASUREMENT_KEY",
     "READINGS_KEY",
     "Filter",
@@ -209,3 +210,6 @@ COMMITTED = EntryKind(
     },
 )
 """One leaf per commit of a Delta table: which version, up to which log position, how many rows."""
+
+ENTRY_KINDS: tuple[EntryKind, ...] = (COMMITTED,)
+"""Every kind of entry that keep records."""
