@@ -350,14 +350,19 @@ class Receipts:
         return receipt_of(row) if row else None
 
     async def _count_of(self, participant: str, record_id: str) -> Mapping[str, Any] | None:
+        # the record may overtake the last bytes, or even the first: wait for our own count. The place to wait is taken before the table
+        # is read, or a count that became durable in between would wake nobody
+        name = (participant, record_id)
+        future = self._pulling.setdefault(name, asyncio.get_running_loop().create_future())
+        if future.done():
+            return future.result()
         row = await self.hosting.records.row(
             select(PULLS.c.counted).where(and_(PULLS.c.participant == participant, PULLS.c.record_id == record_id))
         )
         if row:
+            if self._pulling.get(name) is future:
+                del self._pulling[name]
             return dict(orjson.loads(row["counted"]))
-        # the record may overtake the last bytes, or even the first: wait for our own count
-        name = (participant, record_id)
-        future = self._pulling.setdefault(name, asyncio.get_running_loop().create_future())
         try:
             return await asyncio.wait_for(asyncio.shield(future), self.hosting.settings.receipt_wait_s)
         except TimeoutError:

@@ -54,8 +54,9 @@ class ProveSettings:
 
     batch_leaves: int = 4096
     """Leaves taken into the tree under one checkpoint, at most."""
-    gather_s: float = 0.02
-    """How long after a commit the log waits, so that one checkpoint covers what is recorded meanwhile."""
+    gather_s: float = 0.5
+    """How long after a commit the log waits, so that one checkpoint covers what is recorded meanwhile. A checkpoint costs a commit, a
+    signature and, for each partner, a request and a commit on both sides; a package does not wait for it."""
     witness_timeout_s: float = 10.0
     """Longest wait for a witness's answer."""
     retry_min_s: float = 0.5

@@ -45,8 +45,8 @@ class OutboxSettings:
     """Attempts before a message is given up and shown to a person (100 are about 45 minutes)."""
     per_partner: int = 64
     """Messages to one partner under way at once (a lane's name up to the first blank is the partner)."""
-    note_after_s: float = 0.02
-    """Arrivals are noted together after this time, seconds."""
+    note_after_s: float = 0.5
+    """Arrivals are noted together after this time, seconds: one commit for many. What is not noted when the process ends is sent again."""
     keep_sent_s: int = 86_400
     """How long a delivered message stays in the table, seconds."""
 
@@ -119,7 +119,16 @@ class Outbox:
 
     async def drained(self) -> None:
         """Return when nothing waits in memory: everything arrived or was given up, and that is noted."""
-        await self._idle.wait()
+        while not self._idle.is_set():
+            if self._tasks:
+                await asyncio.wait(list(self._tasks.values()))
+            elif self._noting:
+                await self._note_now()  # who waits for it does not wait for company
+            elif self._note_task is not None:
+                self._note_task.cancel()
+                await asyncio.wait([self._note_task])
+            else:
+                await self._idle.wait()
 
     async def stuck(self, participant: str) -> list[Stuck]:
         """Messages of a participant that were given up, oldest first."""

@@ -352,7 +352,8 @@ class Records:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         self._queue.put((list(operations), queued, future))
-        await asyncio.shield(future)
+        # awaited as it is: a step goes on before its messages leave (see _settle), so that what it keeps in memory is there for them
+        await future
 
     async def rows(self, statement: Executable) -> list[Row]:
         """All rows of a select, as mappings, from a snapshot."""
