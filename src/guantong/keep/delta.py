@@ -288,6 +288,7 @@ class Table:
         entries = sorted(path for path in log.glob("*.json") if path.stem.isdigit())
         # each commit is flushed before the next begins, so that only the newest can be in pieces
         if entries and _whole(root, entries[-1]):
+            self._sync(int(entries[-1].stem))  # it may not have come that far
             return
         if len(entries) > 1:
             for path in (*log.glob(f"{entries[-1].stem}.*"), log / "_last_checkpoint"):
