@@ -32,7 +32,7 @@ from guantong.connect import Imported, Interface
 from guantong.connect.rules import out_of_tolerance
 from guantong.describe import Dataset
 from guantong.exchange.model import Product
-from guantong.fuse.comparison import Comparison, Pair
+from guantong.fuse.comparison import Comparison, Pair, natural
 from guantong.fuse.parts import RULES
 from guantong.govern import QualityInputs, Rights, SubjectFacts
 from guantong.node import Node, run_async
@@ -158,6 +158,8 @@ async def settle(supplier: Node, customer: Node, bought: Mapping[str, Any], fold
         invoice[side] = (await node.settle.invoice(me, agreement)).total
     package = await supplier.package(agreement, folder)
     verdict = await customer.verify(await asyncio.to_thread(package.read_bytes))
+    trust = folder / "trust.txt"
+    await asyncio.to_thread(trust.write_text, await customer.trust(), "utf-8")
     return {
         "agreement": agreement,
         "negotiation": negotiation,
@@ -166,6 +168,7 @@ async def settle(supplier: Node, customer: Node, bought: Mapping[str, Any], fold
         "receipts": receipts,
         "invoice": {**invoice, "currency": PRICE["currency"]},
         "package": str(package),
+        "trust": str(trust),
         "verified": verdict["ok"],
     }
 
@@ -238,9 +241,9 @@ def explain(company: str, finding: Any, compared: Comparison) -> dict[str, Any]:
             f"these {facts['max_rows']} values are not bad parts."
         )
         if theirs:
-            facts["counterpart"] = {"names": [one.name for one in theirs], "nominal": theirs[0].nominal}
-            names = ", ".join(one.name for one in theirs)
-            text += f" The supplier measures the same features as {names}, nominal {theirs[0].nominal:g}."
+            names = sorted((one.name for one in theirs), key=natural)
+            facts["counterpart"] = {"names": names, "nominal": theirs[0].nominal}
+            text += f" The supplier measures the same features as {', '.join(names)}, nominal {theirs[0].nominal:g}."
     elif finding.kind == "zone":
         text = (
             f"{finding.signal} of the {word}: {facts['max_parts']} parts carry a tolerance zone of {facts['zone']:g} {facts['unit']}. "
@@ -433,7 +436,8 @@ def show(report: Mapping[str, Any], compared: Comparison, wanted: str) -> None:
         f"\nExchange: {exchange['negotiation']['consumer']}, {exchange['rows']['received']:,} of {exchange['rows']['sent']:,} rows received, "
         f"receipts verified by both: {'yes' if all(exchange['receipts'].values()) else 'NO'}; invoice {exchange['invoice']['currency']} "
         f"{exchange['invoice']['provider']} (supplier) and {exchange['invoice']['consumer']} (customer); package verified with the "
-        f"customer's keys: {'yes' if exchange['verified'] else 'NO'}\n  {exchange['package']}"
+        f"customer's keys: {'yes' if exchange['verified'] else 'NO'}\n"
+        f"  guantong verify --trust {exchange['trust']} {exchange['package']}"
     )
 
 
