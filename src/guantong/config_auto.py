@@ -89,7 +89,7 @@ ROWS: tuple[tuple[str, type, Any, str, str, bool], ...] = (
     ('exchange.page-size', int, 500, "Datasets on one page of the catalogue.", "目录每页的数据集数。", False),
     # prove
     ('prove.batch-leaves', int, 4096, "Leaves taken into the tree under one checkpoint, at most.", "一个检查点最多收入多少片叶子。", False),
-    ('prove.gather-s', float, 0.02, "How long after a commit the log waits, so that one checkpoint covers what is recorded meanwhile.", "提交后等待多久（秒），好让一个检查点涵盖期间的全部记录。", False),
+    ('prove.gather-s', float, 0.5, "How long after a commit the log waits, so that one checkpoint covers what is recorded meanwhile. A checkpoint costs a commit, a signature and, for each partner, a request and a commit on both sides; a package does not wait for it.", "提交后等待多久（秒），好让一个检查点涵盖期间的全部记录。", False),
     ('prove.witness-timeout-s', float, 10.0, "Longest wait for a witness's answer.", "等待见证方答复的最长时间（秒）。", False),
     ('prove.retry-min-s', float, 0.5, "First pause after a witness could not be reached; it doubles each time.", "见证方联系不上时的首次停顿（秒），之后逐次加倍。", False),
     ('prove.retry-max-s', float, 300.0, "Longest pause between two attempts at a witness.", "两次联系见证方之间的最长停顿（秒）。", False),
@@ -128,7 +128,7 @@ ROWS: tuple[tuple[str, type, Any, str, str, bool], ...] = (
     ('outbox.longest-backoff-s', float, 30.0, "Longest wait between two attempts, seconds.", "两次尝试之间的最长等待（秒）。", False),
     ('outbox.attempts', int, 100, "Attempts before a message is given up and shown to a person (100 are about 45 minutes).", "尝试多少次后放弃并交由人工处理（100 次约合 45 分钟）。", False),
     ('outbox.per-partner', int, 64, "Messages to one partner under way at once (a lane's name up to the first blank is the partner).", "同时发往同一伙伴的最多消息数。", False),
-    ('outbox.note-after-s', float, 0.02, "Arrivals are noted together after this time, seconds.", "多久（秒）汇总登记一次送达。", False),
+    ('outbox.note-after-s', float, 0.5, "Arrivals are noted together after this time, seconds: one commit for many. What is not noted when the process ends is sent again.", "多久（秒）汇总登记一次送达。", False),
     ('outbox.keep-sent-s', int, 86400, "How long a delivered message stays in the table, seconds.", "已送达的消息在表中保留多久（秒）。", False),
     # web
     ('web.tls-certificate', str, '', "PEM file of the certificate chain; with tls_key it makes the node serve https.", "证书链的 PEM 文件；与私钥文件一起设置后，节点以 https 提供服务。", False),
