@@ -245,17 +245,21 @@ class Node:
 
     # -- running
 
-    async def start(self) -> None:
-        """Open the records and start the rooms in the order of the journey."""
+    async def start(self, *, alone: bool = False) -> None:
+        """Open the records and start the rooms in the order of the journey.
+
+        ``alone``: for one command of a person; no source is read and no message leaves, both wait for the next full start.
+        """
         self.records.open(self._migrate)
         await self.keep.start()
         await self.fuse.start([self.participant])
         await self.govern.start()
         await self.exchange.start()
-        await self.outbox.start()
+        if not alone:
+            await self.outbox.start()
         await self.prove.add(self.participant)
         await self.prove.start()
-        await self.connect.start()
+        await self.connect.start(run=not alone)
         self.app = self._make_app()
 
     async def serve(self) -> str:
@@ -263,13 +267,27 @@ class Node:
         from guantong.web.server import WebServer
 
         self._server = WebServer(self.web_settings)
-        await self._server.start(self.app, taken=self._socket)
+        port = await self._server.start(self.app, taken=self._socket)
+        if self._socket is not None:
+            _write_whole(self.directory / "port", str(port))
+        host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(
+            self.web_settings.host, self.web_settings.host
+        )  # noqa: S104 - compared, not bound
+        place = {
+            "participant": self.participant,
+            "address": self.address,
+            "local": f"{self._server.scheme}://{f'[{host}]' if ':' in host else host}:{port}",
+            "certificate": self.web_settings.tls_certificate,
+            "pid": os.getpid(),
+        }
+        _write_whole(self.directory / "address", json.dumps(place))
         return self.address
 
     async def stop(self) -> None:
         """Stop in the reverse order of the journey; what was acknowledged is durable."""
         await self.connect.stop()
         if self._server is not None:
+            (self.directory / "address").unlink(missing_ok=True)
             await self._server.stop()
         elif self._socket is not None:
             self._socket.close()
@@ -296,9 +314,9 @@ class Node:
         # a DID names its port: a node that took a free one keeps it
         stored = self.directory / "port"
         wanted = int(self.config["web.port"])
-        if wanted:
+        if wanted and self.config.origins["web.port"] != "default":
             return wanted
-        return int(stored.read_text("ascii")) if stored.exists() else 0
+        return int(stored.read_text("ascii")) if stored.exists() else wanted
 
     def _make_app(self) -> Starlette:
         from starlette.routing import Route
@@ -326,6 +344,7 @@ class Node:
             outbox=self.outbox,
             package=self.package_bytes,
             verify=self.verify,
+            receive=self.receive,
             config={
                 row.name: {
                     "value": self.config.shown(row.name),
@@ -520,6 +539,13 @@ def _as_arrived(batch: Any, schema: Any, now: int) -> Any:
             column = pa.nulls(batch.num_rows, wanted.type)
         columns.append(column)
     return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write a small file whole or not at all."""
+    fresh = path.with_name(path.name + ".new")
+    fresh.write_text(text, "utf-8")
+    fresh.replace(path)
 
 
 def run_async(work: Coroutine[Any, Any, T]) -> T:

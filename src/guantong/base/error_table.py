@@ -606,6 +606,14 @@ ERRORS: dict[str, ErrorRow] = {
         "{url} did not answer: {reason}.", "Check that the other side runs and that a firewall lets the connection through; it is tried again.",
         "{url} 没有应答：{reason}。", "请确认对方正在运行、防火墙允许该连接；稍后会自动重试。"),
     # node
+    "node.none-here": ErrorRow(
+        "config", 404, 2,
+        "There is no node in {directory}.", "Name its directory with --directory, or start one: guantong run",
+        "{directory} 中没有节点。", "请用 --directory 指定节点目录，或启动一个节点：guantong run"),
+    "node.not-running": ErrorRow(
+        "retry", 503, 3,
+        "The node in {directory} is not running, and this needs a node that partners can reach.", "Start it in another window: guantong run",
+        "{directory} 中的节点没有运行，而此操作需要伙伴能够访问的节点。", "请在另一个窗口中启动：guantong run"),
     # demo
     "demo.directory-taken": ErrorRow(
         "config", 500, 2,
@@ -620,5 +628,13 @@ ERRORS: dict[str, ErrorRow] = {
         "The step “{step}” failed: {reason}", "Look into the .log files in the demo's directory.",
         "步骤 {step} 失败：{reason}", "请查看演示目录中的 .log 文件。"),
     # cli
+    "cli.file-unreadable": ErrorRow(
+        "config", 400, 2,
+        "The file {path} can't be used: {reason}.", "Check its name and whether you may read or write there.",
+        "无法使用文件 {path}：{reason}。", "请检查文件名以及读写权限。"),
+    "cli.unexpected": ErrorRow(
+        "retry", 500, 3,
+        "Something happened that nobody foresaw: {reason}.", "Set GUANTONG_DEBUG=1, try again, and report what it prints.",
+        "发生了未预料的情况：{reason}。", "请设置 GUANTONG_DEBUG=1 后重试，并反馈输出内容。"),
 }
 # fmt: on

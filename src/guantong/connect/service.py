@@ -77,14 +77,14 @@ class Connect:
         """Call ``wake`` whenever a scorecard changes; for pages that follow."""
         self._wakers.append(wake)
 
-    async def start(self) -> None:
-        """Run every source on record that was running."""
-        self._started = True
+    async def start(self, *, run: bool = True) -> None:
+        """Know every source on record, and run those that were running unless ``run`` says to leave them alone."""
+        self._started = run
         for row in await self._records.rows(select(SOURCES).order_by(SOURCES.c.participant, SOURCES.c.name)):
             participant = str(row["participant"])
             interface = Interface.from_json(orjson.loads(row["interface"]))
             running = self._place(participant, interface)
-            if row["running"]:
+            if run and row["running"]:
                 await self._launch(participant, running)
             else:
                 running.delivery.stopped()

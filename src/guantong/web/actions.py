@@ -78,6 +78,15 @@ def _go(path: str, **result: Any) -> dict[str, Any]:
     return {**result, "next": path}
 
 
+SUPPLY_COLUMNS = frozenset(
+    {
+        *("component", "stock", "usage_per_day", "inputs", "partner", "agreement"),
+        *("partner_component", "end_product", "capacity_per_day"),
+    }
+)
+"""Columns of a table of stocks; the first three must be there. ``inputs`` are separated by blanks."""
+
+
 # ---- connect
 
 
@@ -118,6 +127,25 @@ async def resume_source(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     """Read a paused source again."""
     await rooms.connect.resume(rooms.participant, ask.path["name"])
     return _go(f"/sources/{quote(ask.path['name'], safe='')}", resumed=ask.path["name"])
+
+
+async def import_file(rooms: Rooms, ask: Ask) -> dict[str, Any]:
+    """Read one file of the node's machine to its end, and fuse what it holds."""
+    from pathlib import Path
+
+    path = Path(text(ask, "path", limit=1000))
+    name = text(ask, "source", required=False, limit=100) or path.stem
+    done = await rooms.connect.import_file(rooms.participant, name, path)
+    await rooms.fuse.drain(rooms.participant)
+    return _go(
+        f"/sources/{quote(name, safe='')}",
+        source=name,
+        form=done.form,
+        lines=done.lines,
+        rows=done.rows,
+        quarantined=done.quarantined,
+        digest=done.digest,
+    )
 
 
 # ---- describe and govern
@@ -161,8 +189,9 @@ async def grade_all(rooms: Rooms, _: Ask) -> dict[str, Any]:
     from guantong.govern.model import SubjectFacts
 
     signals = await rooms.fuse.signals(rooms.participant)
+    datasets = await rooms.describe.datasets(rooms.participant)
     of: dict[int, str] = {}
-    for dataset in await rooms.describe.datasets(rooms.participant):
+    for dataset in datasets:
         of |= dict.fromkeys(dataset.signals, dataset.id)
     graded = await rooms.govern.classify(
         rooms.participant,
@@ -177,9 +206,16 @@ async def grade_all(rooms: Rooms, _: Ask) -> dict[str, Any]:
                 table=of.get(one.id, ""),
             )
             for one in signals
-        ],
+        ]
+        # measurements have no signals: such a dataset is graded by its own description
+        + [SubjectFacts(f"dataset:{one.id}", one.title_en, one.description) for one in datasets if not one.signals],
     )
-    return _go("/govern", graded=len(graded))
+    known = {one.id for one in signals}
+    for dataset in datasets:
+        members = [f"signal:{one}" for one in dataset.signals if one in known]
+        if members:
+            await rooms.govern.regrade(rooms.participant, f"dataset:{dataset.id}", members)
+    return _go("/govern", graded=len(graded), datasets=len(datasets))
 
 
 async def state_rights(rooms: Rooms, ask: Ask) -> dict[str, Any]:
@@ -271,6 +307,16 @@ async def request_transfer(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     return _go(f"/contracts/{quote(agreement, safe='')}", transfer=pid)
 
 
+async def receive(rooms: Rooms, ask: Ask) -> dict[str, Any]:
+    """Have the data of an agreement delivered into the own log, like a source of one's own."""
+    agreement = text(ask, "agreement", limit=200)
+    if rooms.receive is None:
+        raise not_found("/contracts/receive")
+    done = await rooms.receive(agreement, purpose=text(ask, "purpose", required=False, limit=300))
+    await rooms.fuse.drain(rooms.participant)
+    return _go(f"/contracts/{quote(agreement, safe='')}", **done)
+
+
 async def say_in_transfer(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     """Start, suspend, complete or terminate a transfer."""
     pid, agreement = text(ask, "pid", limit=200), text(ask, "agreement", limit=200)
@@ -295,6 +341,11 @@ async def verify(rooms: Rooms, ask: Ask) -> dict[str, Any]:
         return {"subject": "", "verdict": dict(verdict)}
     agreement = text(ask, "agreement", limit=200)
     return {"subject": agreement, "verdict": dict(await rooms.verify(await rooms.package(agreement)))}
+
+
+async def trust(rooms: Rooms, _: Ask) -> dict[str, Any]:
+    """The trust file: keys of this node and of its partners, to be compared with their owners before use."""
+    return _go("/evidence", trust=await rooms.prove.trust_lines(rooms.participant))
 
 
 async def make_invoice(rooms: Rooms, ask: Ask) -> dict[str, Any]:
@@ -332,6 +383,39 @@ async def read_meters(rooms: Rooms, _: Ask) -> dict[str, Any]:
     return _go("/value", added=len(added))
 
 
+async def state_supply(rooms: Rooms, ask: Ask) -> dict[str, Any]:
+    """State stocks and usage as a table: CSV with a head line, in the columns of ``SUPPLY_COLUMNS``."""
+    import csv
+    import io
+
+    from guantong.watch.model import Supply
+
+    rows = csv.DictReader(io.StringIO(text(ask, "table", limit=200_000).lstrip("\ufeff")))
+    if not {"component", "stock", "usage_per_day"} <= set(rows.fieldnames or ()) <= SUPPLY_COLUMNS:
+        raise Skippable("web.field-missing", field="table", reason=f"columns are {', '.join(sorted(SUPPLY_COLUMNS))}")
+    supplies = []
+    for line, row in enumerate(rows, 2):
+        try:
+            supplies.append(
+                Supply(
+                    str(row["component"]).strip(),
+                    float(row["stock"]),
+                    float(row["usage_per_day"]),
+                    tuple((row.get("inputs") or "").split()),
+                    (row.get("partner") or "").strip(),
+                    (row.get("agreement") or "").strip(),
+                    (row.get("partner_component") or "").strip(),
+                    (row.get("end_product") or "").strip().lower() in ("1", "yes", "true", "是"),
+                    float(row["capacity_per_day"]) if row.get("capacity_per_day") else None,
+                    rooms.records.clock.now(),
+                )
+            )
+        except (TypeError, ValueError) as error:
+            raise Skippable("web.field-missing", field="table", reason=f"line {line} is not usable") from error
+    await rooms.watch.set_supply(rooms.participant, supplies)
+    return _go("/watch", components=len(supplies))
+
+
 async def survive(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     """For how long each end product lasts when a component stops; partners are asked for one figure each."""
     from guantong.web.loaders.watch import survival_of
@@ -359,6 +443,12 @@ ACTIONS: tuple[Action, ...] = (
             Field("pick", required=False, many=True),
         ),
         add_source,
+    ),
+    Action(
+        "/sources/import",
+        "Read one file of the node's machine to its end",
+        (Field("path"), Field("source", required=False)),
+        import_file,
     ),
     Action("/sources/{name:path}/remove", "Disconnect a source", (), remove_source),
     Action("/sources/{name:path}/pause", "Stop reading a source for now", (), pause_source),
@@ -422,11 +512,18 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action("/contracts/transfer", "Ask for the data of an agreement", (Field("agreement"),), request_transfer),
     Action(
+        "/contracts/receive",
+        "Have the data of an agreement delivered into the own log",
+        (Field("agreement"), Field("purpose", required=False)),
+        receive,
+    ),
+    Action(
         "/contracts/transfer/say",
         "Start, suspend, complete or terminate a transfer",
         (Field("pid"), Field("agreement"), Field("verb"), Field("reason", required=False)),
         say_in_transfer,
     ),
+    Action("/evidence/trust", "The trust file of this node", (), trust),
     Action("/evidence/package", "Make the evidence package of an agreement", (Field("agreement"),), package),
     Action(
         "/evidence/verify",
@@ -444,6 +541,7 @@ ACTIONS: tuple[Action, ...] = (
         add_rate,
     ),
     Action("/value/meter", "Read the meters into the ledger", (), read_meters),
+    Action("/watch/supply", "State stocks and usage", (Field("table", limit=200_000),), state_supply),
     Action(
         "/watch/survive", "How long supply lasts when a component stops", (Field("component"),), survive, "survival"
     ),

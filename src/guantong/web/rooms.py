@@ -47,6 +47,8 @@ class Rooms:
     """``await package(agreement_id)``: the evidence package of an agreement as the bytes of a zip file."""
     verify: Callable[[bytes], Awaitable[Mapping[str, Any]]]
     """``await verify(package_bytes)``: the stranger's verdict on a package, ``{"ok": bool, "signer": …, "checks": [...]}``."""
+    receive: Callable[..., Awaitable[Mapping[str, Any]]] | None = None
+    """``await receive(agreement_id, purpose=…)``: have an agreement's dataset delivered into the own log: ``pid``, ``state``, ``rows``."""
     config: Mapping[str, Any] = field(default_factory=dict)
     """Settings as the Settings page shows them: ``{name: {"value", "default", "from", "en", "zh", "type"}}``; no secrets."""
     health: Callable[[], Mapping[str, Any]] = dict
