@@ -35,6 +35,7 @@ from guantong.exchange.policy import (
 from guantong.exchange.ports import Access
 from guantong.exchange.tables import AGREEMENTS, NEGOTIATIONS
 from guantong.records.model import Edge, Message
+from guantong.records.outbox import Note
 from guantong.records.service import Row, Step
 
 __all__ = ["KINDS", "Negotiations", "agreement_of", "negotiation_of"]
@@ -459,20 +460,21 @@ class Negotiations:
 
     # -- after a message left
 
-    async def sent(self, participant: str, payload: Mapping[str, Any], response: Response) -> None:
-        """Learn from the answer to a first message which identifier the partner gave the process."""
+    async def sent(self, participant: str, payload: Mapping[str, Any], response: Response) -> Note | None:
+        """Learn from the answer to a first message which identifier the partner gave the process.
+
+        It is written beside the note of the message's arrival: until then the message would be sent again, and answered the same.
+        """
         if not payload.get("initial"):
-            return
+            return None
         pid = payload["pid"]
         theirs = _partner_pid_in(response, "providerPid" if payload["role"] == "consumer" else "consumerPid")
-        async with self.processes.lock(participant, pid):
-            process = await self.processes.get(participant, pid)
-            if process.partner_pid or not theirs:
-                return
-            async with self.hosting.records.step(participant) as step:
-                step.update(NEGOTIATIONS, {"pid": pid}, {"partner_pid": theirs})
-            self.processes.keep(participant, replace(process, partner_pid=theirs))
-            self.hosting.changed(participant, pid, process.state)
+        process = await self.processes.get(participant, pid)
+        if process.partner_pid or not theirs:
+            return None
+        self.processes.keep(participant, replace(process, partner_pid=theirs))
+        self.hosting.changed(participant, pid, process.state)
+        return lambda step: step.update(NEGOTIATIONS, {"pid": pid}, {"partner_pid": theirs})
 
     async def refused(self, participant: str, payload: Mapping[str, Any], reason: str) -> None:
         """The partner refused a message for good: a first request ends here, anything later is a person's matter."""

@@ -17,7 +17,7 @@ from sqlalchemy import and_, select
 from guantong.base.canonical import b64, canonical_bytes, digest, unb64url
 from guantong.base.clock import iso
 from guantong.base.entry import Entry
-from guantong.base.errors import GuantongError, Refused
+from guantong.base.errors import GuantongError, Refused, Retryable
 from guantong.base.merkle import Frontier, leaf_hash
 from guantong.exchange.hosting import RECEIPT_KIND, Hosting, verdict_of
 from guantong.exchange.identity import public_key_of
@@ -191,7 +191,7 @@ class Receipts:
         partner = str(message.payload["partner"])
         root = await hosting.partner_extension(partner)
         if not root:
-            await self._answered(participant, message.key, partner, "one-sided", {})
+            await self._answered(participant, message, "one-sided", {})
             return
         response = await hosting.request(
             participant,
@@ -215,27 +215,27 @@ class Receipts:
         )
         if found:
             raise _unusable(partner, response.status, "; ".join(found))
-        await self._answered(participant, message.key, partner, receipt_state(countersignature), countersignature)
+        await self._answered(participant, message, receipt_state(countersignature), countersignature)
 
     async def _answered(
-        self, participant: str, record_id: str, partner: str, state: str, countersignature: Mapping[str, Any]
+        self, participant: str, message: Message, state: str, countersignature: Mapping[str, Any]
     ) -> None:
-        row = await self.hosting.records.row(
-            select(RECEIPTS.c.agreement_id, RECEIPTS.c.state).where(
-                and_(RECEIPTS.c.participant == participant, RECEIPTS.c.record_id == record_id)
-            )
-        )
-        if row is None or row["state"] != "offered":
+        record_id, partner = message.key, str(message.payload["partner"])
+        agreement_id = str(message.payload["record"]["agreementId"])
+        try:
+            async with self.hosting.records.step(participant) as step:
+                step.update(
+                    RECEIPTS,
+                    {"record_id": record_id},
+                    {"state": state, "countersignature": orjson.dumps(dict(countersignature))},
+                    expect={"state": "offered"},
+                )
+                self._record_answer(step, record_id, agreement_id, "provider", partner, state, countersignature)
+        except Retryable as error:
+            if error.code != "records.conflict":
+                raise
             return  # answered before: the offer was repeated after a restart
-        async with self.hosting.records.step(participant) as step:
-            step.update(
-                RECEIPTS,
-                {"record_id": record_id},
-                {"state": state, "countersignature": orjson.dumps(dict(countersignature))},
-                expect={"state": "offered"},
-            )
-            self._record_answer(step, record_id, row["agreement_id"], "provider", partner, state, countersignature)
-        self.hosting.changed(participant, f"receipts {row['agreement_id']}", state)
+        self.hosting.changed(participant, f"receipts {agreement_id}", state)
 
     # -- consumer
 

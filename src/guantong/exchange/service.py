@@ -56,7 +56,7 @@ from guantong.exchange.receipts import Receipts
 from guantong.exchange.tables import PRODUCTS
 from guantong.exchange.transfers import PULL, Transfers
 from guantong.records.model import Message
-from guantong.records.outbox import Outbox
+from guantong.records.outbox import Note, Outbox
 from guantong.records.service import Records
 
 if TYPE_CHECKING:
@@ -480,7 +480,7 @@ class Exchange:
         if left <= 0 or not await self.hosting.wait_change(participant, pid, left):
             raise Retryable("exchange.wait-ended", pid=pid, wanted=" / ".join(wanted), state=state)
 
-    async def _carry(self, participant: str, message: Message, attempt: int) -> None:
+    async def _carry(self, participant: str, message: Message, attempt: int) -> Note | None:
         """Sender of the outbox: a protocol message to a partner."""
         payload = message.payload
         part = self._negotiations if payload["area"] == "negotiations" else self._transfers
@@ -503,7 +503,7 @@ class Exchange:
             text = response.body[:500].decode("utf-8", "replace")
             await part.refused(participant, payload, f"{error.message()} {text}".strip())
             raise
-        await part.sent(participant, payload, response)
+        return await part.sent(participant, payload, response)
 
 
 def _product_of(stored: bytes) -> Product:

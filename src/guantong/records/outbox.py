@@ -21,14 +21,17 @@ from sqlalchemy import and_, select
 from guantong.base.clock import NS, Clock
 from guantong.base.errors import GuantongError, Refused, Retryable
 from guantong.records.model import Message
-from guantong.records.service import Queued, Records
+from guantong.records.service import Queued, Records, Step
 from guantong.records.tables import OUTBOX
 
-__all__ = ["Outbox", "OutboxSettings", "Send", "Stuck"]
+__all__ = ["Note", "Outbox", "OutboxSettings", "Send", "Stuck"]
 
-Send = Callable[[str, Message, int], Awaitable[None]]
-"""``(participant, message, attempt from 1)``. Returns when the message arrived; raises Retryable to be called again after the back-off,
-Refused or any other error of the tree to give up."""
+Note = Callable[[Step], None]
+"""What is written in the same step as the note that a message arrived."""
+
+Send = Callable[[str, Message, int], Awaitable[Note | None]]
+"""``(participant, message, attempt from 1)``. Returns when the message arrived, with what is to be written beside the note of its arrival;
+raises Retryable to be called again after the back-off, Refused or any other error of the tree to give up."""
 
 _LOG = logging.getLogger("guantong.outbox")
 
@@ -76,7 +79,7 @@ class Outbox:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._known: set[tuple[str, str, str]] = set()
         self._partners: dict[str, asyncio.Semaphore] = {}
-        self._noting: dict[tuple[str, str, str], tuple[int, int]] = {}
+        self._noting: dict[tuple[str, str, str], tuple[int, Note | None]] = {}
         self._note_task: asyncio.Task[None] | None = None
         self._idle = asyncio.Event()
         self._idle.set()
@@ -205,8 +208,8 @@ class Outbox:
                 if send is None:
                     raise Refused("records.sender-missing", kind=item.kind)
                 async with gate:
-                    await send(item.participant, message, attempt)
-                self._note((item.participant, item.kind, item.key), item.number, attempt)
+                    beside = await send(item.participant, message, attempt)
+                self._note((item.participant, item.kind, item.key), attempt, beside)
                 return
             except Retryable as error:
                 if attempt >= self.settings.attempts:
@@ -244,8 +247,8 @@ class Outbox:
 
     # -- noting arrivals, many in one commit
 
-    def _note(self, name: tuple[str, str, str], number: int, attempt: int) -> None:
-        self._noting[name] = (number, attempt)
+    def _note(self, name: tuple[str, str, str], attempt: int, beside: Note | None) -> None:
+        self._noting[name] = (attempt, beside)
         if self._note_task is None:
             self._note_task = asyncio.get_running_loop().create_task(self._note_soon(), name="outbox notes")
 
@@ -263,9 +266,9 @@ class Outbox:
         self._noting = {}
         if not noted:
             return
-        by_participant: dict[str, list[tuple[str, str, int]]] = {}
-        for (participant, kind, key), (_, attempt) in noted.items():
-            by_participant.setdefault(participant, []).append((kind, key, attempt))
+        by_participant: dict[str, list[tuple[str, str, int, Note | None]]] = {}
+        for (participant, kind, key), (attempt, beside) in noted.items():
+            by_participant.setdefault(participant, []).append((kind, key, attempt, beside))
         now = self._clock.now()
         purge = now - self._purged_at > self.settings.keep_sent_s * NS // 24
         if purge:
@@ -273,8 +276,10 @@ class Outbox:
         try:
             for participant, arrived in by_participant.items():
                 async with self._records.step(participant) as step:
-                    for kind, key, attempt in arrived:
+                    for kind, key, attempt, beside in arrived:
                         step.update(OUTBOX, {"kind": kind, "key": key}, {"state": "sent", "attempts": attempt})
+                        if beside is not None:
+                            beside(step)
                     if purge:
                         step.apply(_purge(participant, now - self.settings.keep_sent_s * NS))
         except Retryable as error:  # not noted: it is sent again after a restart, which receivers bear
