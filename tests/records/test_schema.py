@@ -26,10 +26,23 @@ def every_table() -> None:
 def test_the_migrations_make_the_declared_tables() -> None:
     every_table()
     with sa.create_engine("sqlite://").begin() as connection:
-        schema.migrate(connection)
+        schema.upgrade(connection)
         differences = compare_metadata(MigrationContext.configure(connection), METADATA)
 
     assert [item for item in differences if item[0] != "remove_table" or item[1].name in METADATA.tables] == []
+
+
+def test_a_fresh_database_is_what_the_migrations_make() -> None:
+    with sa.create_engine("sqlite://").begin() as connection:
+        schema.upgrade(connection)
+        migrated = schema.fresh_sql(connection)
+    with sa.create_engine("sqlite://").begin() as connection:
+        schema.migrate(connection)
+        fresh = schema.fresh_sql(connection)
+        version = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar_one()
+
+    assert fresh == migrated, "run scripts/make_schema.py"
+    assert version == schema.HEAD
 
 
 def test_the_newest_migration_is_the_one_the_code_names() -> None:
