@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,23 @@ def test_all_planned_trouble_is_found_with_at_most_one_false_alarm(reports: dict
         assert trouble["planted"] == 8, (name, trouble)
         assert not missed, (name, missed)
         assert trouble["false_alarms"] <= 1, (name, trouble["alarms"])
+
+
+def test_the_demo_needs_no_network_but_loopback(tmp_path: Path, tool: Callable[[str], str]) -> None:
+    inside = f"{tool('ip')} link set lo up && exec {sys.executable} -m guantong.cli demo --once --json --directory {tmp_path / 'd'}"
+    done = subprocess.run(
+        [tool("unshare"), "-rn", "sh", "-c", inside],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=400,
+        check=False,
+    )
+    if "unshare" in done.stderr and "perm" in done.stderr.lower():
+        pytest.skip("unshare: this machine allows no network namespaces")
+
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads(done.stdout)["verified"] is True
 
 
 def test_the_score_itself_tells_hits_misses_and_false_alarms_apart() -> None:

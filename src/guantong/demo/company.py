@@ -431,10 +431,9 @@ async def run(directory: Path, name: str) -> None:
         }
     )
     loop = asyncio.get_running_loop()
-    commands = asyncio.StreamReader(limit=1 << 20)
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
     try:
-        while line := await commands.readline():
+        # a thread reads: not every event loop can read a pipe that the parent opened (Windows)
+        while line := await asyncio.to_thread(sys.stdin.readline):
             order = json.loads(line)
             step: Callable[..., Awaitable[Any]] = getattr(company, order["step"])
             began = loop.time()

@@ -117,10 +117,8 @@ async def run(seed: int, directory: Path, ledger: Path, *, trouble: bool) -> Non
         units={name: unit for name, (unit, *_) in CHANNELS.items()},
     )
     troubles: list[Trouble] = plan.history_trouble()
-    loop = asyncio.get_running_loop()
-    commands = asyncio.StreamReader()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
-    while command := (await commands.readline()).decode().strip():
+    # a thread reads: not every event loop can read a pipe that the parent opened (Windows)
+    while command := (await asyncio.to_thread(sys.stdin.readline)).strip():
         if command == "stop":
             break
         if command == "live":
