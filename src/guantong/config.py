@@ -51,7 +51,6 @@ _BY_HAND: tuple[Setting, ...] = _rows(
     ("node.directory", Path, Path(".guantong"), "Directory of all data of this node.", "本节点全部数据所在的目录。"),
     ("node.name", str, "", "Name of the company as partners see it; empty: the DID.", "伙伴看到的公司名称；留空则显示 DID。"),
     ("node.records", str, "", "SQLAlchemy URL of the records; empty: SQLite in the directory.", "记录库的 SQLAlchemy 地址；留空则为目录中的 SQLite。"),
-    ("node.partners", tuple, (), "DIDs of partners whose evidence logs this node witnesses.", "本节点为其存证日志作见证的伙伴 DID。"),
     # web
     ("web.host", str, "127.0.0.1", "Address to listen on. Loopback unless told otherwise.", "监听地址，未经指定只监听本机。"),
     ("web.port", int, 8443, "Port to listen on; 0: any free port.", "监听端口；0 表示任选空闲端口。"),
