@@ -164,12 +164,15 @@ async def test_the_customers_parts_pages_show_both_measurements(whole: tuple[dic
     await node.start()
     try:
         listed = (await pages.parts(node._rooms, Ask(query={"q": "box"})))["parts"]["items"]
+        every = (await pages.parts(node._rooms, Ask()))["parts"]["total"]
         by_serial = {one["serial"]: one["id"] for one in listed}
         seven = await pages.part(node._rooms, Ask(path={"id": by_serial["7"]}))
         twenty = await pages.part(node._rooms, Ask(path={"id": by_serial["20"]}))
     finally:
         await node.stop()
 
+    assert (every, len(listed)) == (39, 19)
+    assert all({name["where"] for name in one["names"]} == {"incoming", "fair"} for one in listed)
     for page in (seven, twenty):  # 20 has no serial at the customer's
         assert {side["source"] for side in page["sides"]} == {"incoming", "fair"}
         assert page["matched"] == 27

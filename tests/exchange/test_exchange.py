@@ -963,3 +963,25 @@ async def test_a_body_beyond_the_limit_is_refused(companies):
     status, body = await call(provider, consumer, "POST", "/negotiations/request", {"x": "y" * 3000})
 
     assert (status, body["code"]) == (413, "exchange.message-too-large")
+
+
+async def test_receipts_are_verified_anew_with_both_parties_keys(pair, agreed, started):
+    import sqlalchemy
+
+    from guantong.base.canonical import canonical_bytes
+    from guantong.exchange.tables import RECEIPTS
+
+    provider, consumer = pair
+    agreement_id = await agreed(provider, consumer)
+    await pulled(consumer, await started(provider, consumer, agreement_id))
+    for company in pair:
+        (receipt,) = await company.exchange.wait_receipts(company.did, agreement_id, timeout_s=5)
+        assert await company.exchange.verify_receipts(company.did, agreement_id) == ()
+
+    # a row more in the record, as somebody with access to the database could write it
+    forged = canonical_bytes({**receipt.record, "rows": receipt.record["rows"] + 1})
+    async with consumer.records.step(consumer.did) as step:
+        step.apply(lambda connection: connection.execute(sqlalchemy.update(RECEIPTS).values(record=forged)))
+    found = await consumer.exchange.verify_receipts(consumer.did, agreement_id)
+    assert any("the provider's signature does not match" in problem for problem in found)
+    assert all(problem.startswith(receipt.record_id) for problem in found)

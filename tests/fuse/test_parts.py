@@ -11,7 +11,7 @@ import pytest
 
 from guantong.connect.qif import read_qif
 from guantong.fuse.comparison import compare
-from guantong.fuse.parts import RULES, read_name, same_design
+from guantong.fuse.parts import RULES, join, joined, read_name, same_design
 from guantong.fuse.rules import find_misdeclared, find_negative_zones, match_characteristics, match_parts
 
 Row = dict[str, Any]
@@ -184,3 +184,22 @@ def test_what_stays_alone_says_why(real: tuple[list[Row], list[Row]]) -> None:
     matched = compare(*real).characteristics
     assert len(matched) + sum(one.side == "left" for one in alone) == 45 + 28
     assert compare([], real[1]).pairs == ()
+
+
+def test_one_part_under_two_companies_design_names_is_one() -> None:
+    ours = [join("crada_box", n, [("fair", n)], ["serial.plain"]) for n in ("1", "2")]
+    theirs = [join("crada_box_Touch", n, [("incoming", f"A{n}_X")], ["serial.inside"]) for n in ("2", "3")]
+    first, second, third = joined([*ours, *theirs])
+
+    assert (first, third) == (ours[0], theirs[1])
+    assert second.id == "crada-box/2"
+    assert second.names == (("fair", "2"), ("incoming", "A2_X"))
+    assert second.rules == ("design.name-begins", "serial.inside", "serial.plain")
+
+
+def test_two_designs_of_one_company_stay_two() -> None:
+    parts = [join(design, "1", [("gauge", "1")], ["serial.plain"]) for design in ("crada_box", "crada_box_left")]
+    assert joined(parts) == parts
+    third = join("crada_box", "1", [("fair", "1")], ["serial.plain"])
+    fitting = [join(f"crada_box_{side}", "1", [(side, "1")], ["serial.plain"]) for side in ("left", "right")]
+    assert joined([third, *fitting]) == [third, *fitting]  # it begins both: neither is taken

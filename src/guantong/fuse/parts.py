@@ -8,13 +8,23 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from guantong.fuse.model import Part, PartRule
 
-__all__ = ["RULES", "Reading", "design_of", "part_from_json", "part_id", "part_to_json", "read_name", "same_design"]
+__all__ = [
+    "RULES",
+    "Reading",
+    "design_of",
+    "joined",
+    "part_from_json",
+    "part_id",
+    "part_to_json",
+    "read_name",
+    "same_design",
+]
 
 RULES: dict[str, PartRule] = {
     rule.id: rule
@@ -142,6 +152,39 @@ def join(design: str, number: str, names: Iterable[tuple[str, str]], rules: Iter
     for rule in used:
         confidence *= RULES[rule].confidence
     return Part(part_id(design, number), design, number, tuple(sorted(set(names))), tuple(used), round(confidence, 4))
+
+
+def joined(parts: Sequence[Part]) -> list[Part]:
+    """One part for each physical part, in the order given: what two companies call by two designs' names is one.
+
+    Designs are one by :func:`same_design` if their names come from different origins (a company that writes two names means two
+    designs) and each fits exactly one other. The part keeps the id that it has under the shorter name.
+    """
+    origins: dict[str, set[str]] = {}
+    for part in parts:
+        origins.setdefault(part.design, set()).update(origin for origin, _ in part.names)
+    fitting = {
+        one: [
+            other for other in origins if other != one and not origins[one] & origins[other] and same_design(one, other)
+        ]
+        for one in origins
+    }
+    short: dict[str, str] = {}
+    for one, others in fitting.items():
+        if len(others) == 1 and len(fitting[others[0]]) == 1:
+            short[one] = min(one, others[0], key=lambda name: (len(name), name))
+    groups: dict[tuple[str, str], list[Part]] = {}
+    for part in parts:
+        groups.setdefault((short.get(part.design, part.design), part.serial), []).append(part)
+    found = []
+    for (design, serial), group in groups.items():
+        if len(group) == 1:
+            found += group
+            continue
+        rule = same_design(group[0].design, group[1].design) or "design.same-name"
+        names = [name for part in group for name in part.names]
+        found.append(join(design, serial, names, [rule, *(one for part in group for one in part.rules)]))
+    return found
 
 
 def part_to_json(part: Part) -> dict[str, Any]:

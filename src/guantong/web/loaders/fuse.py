@@ -325,9 +325,11 @@ def part_of(one: Part) -> dict[str, Any]:
 
 
 async def parts(rooms: Rooms, ask: Ask) -> dict[str, Any]:
-    """Every part that is known."""
+    """Every part that is known, once, with the names that each company has for it."""
+    from guantong.fuse.parts import joined
+
     known = found(
-        await rooms.fuse.parts(rooms.participant),
+        joined(await rooms.fuse.parts(rooms.participant)),
         ask,
         lambda one: f"{one.design} {one.serial} {' '.join(name for _, name in one.names)}",
     )
@@ -336,8 +338,11 @@ async def parts(rooms: Rooms, ask: Ask) -> dict[str, Any]:
 
 async def part(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     """One part: who measured what, side by side, and its thread."""
+    from guantong.fuse.parts import joined
+
     me = rooms.participant
-    one = next((item for item in await rooms.fuse.parts(me) if item.id == ask.path["id"]), None)
+    every_part = await rooms.fuse.parts(me)
+    one = next((item for item in every_part if item.id == ask.path["id"]), None)
     if one is None:
         raise not_found(f"/parts/{ask.path['id']}")
     every = list(_rows(await rooms.keep.measurements(me)))
@@ -365,9 +370,10 @@ async def part(rooms: Rooms, ask: Ask) -> dict[str, Any]:
         and item.facts.get("model") in (None, *models)
         and (item.facts.get("part") in (None, one.id) or one.id in str(item.facts))
     ]
+    whole = next(item for item in joined(every_part) if item.serial == one.serial and set(one.names) <= set(item.names))
     return {
-        "title": f"{one.design.replace('_', ' ')} {one.serial}".strip().capitalize(),
-        "part": part_of(one),
+        "title": f"{whole.design.replace('_', ' ')} {whole.serial}".strip().capitalize(),
+        "part": part_of(whole),
         "sides": [
             {
                 "source": name,
