@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import jsonschema_rs
 import orjson
 import pytest
@@ -278,3 +280,38 @@ async def post(app, body, headers):
 
     await app(scope, receive, send)
     return sent[0]["status"], orjson.loads(b"".join(message.get("body", b"") for message in sent[1:]))
+
+
+class Pausing:
+    """The customer's receipts, read slowly: the first answer waits until it is let go."""
+
+    def __init__(self, receipts) -> None:
+        self.receipts = receipts
+        self.asked = asyncio.Event()
+        self.go = asyncio.Event()
+
+    async def usage(self, participant, agreement_id):
+        if not self.asked.is_set():
+            self.asked.set()
+            await self.go.wait()
+        return await self.receipts.usage(participant, agreement_id)
+
+    async def terms(self, participant, agreement_id):
+        return await self.receipts.terms(participant, agreement_id)
+
+
+async def test_the_partners_invoice_that_comes_while_ours_is_derived_is_not_lost(companies):
+    supplier, customer = companies
+    supplier.receipts = [receipt(usage(0, 3000))]
+    customer.receipts = list(supplier.receipts)
+    customer.settle.receipts = slow = Pausing(customer.settle.receipts)
+    await supplier.settle.invoice(PROVIDER, AGREEMENT)
+    ours = asyncio.create_task(customer.settle.invoice(CONSUMER, AGREEMENT))
+    await slow.asked.wait()
+    theirs = asyncio.create_task(supplier.carry())
+    await asyncio.sleep(0)
+    slow.go.set()
+    await asyncio.gather(ours, theirs)
+
+    assert [found.state for found in await customer.settle.invoices(CONSUMER)] == [AGREED]
+    assert [found.state for found in await supplier.settle.invoices(PROVIDER)] == [AGREED]

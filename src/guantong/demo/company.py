@@ -328,15 +328,14 @@ class Company:
         found = await self.node.settle.invoice(self.me, agreement)
         return {"total": found.total, "currency": found.currency, "state": found.state}
 
-    async def invoice_state(self, agreement: str) -> dict[str, Any]:
-        """The newest invoice as it stands."""
-        found = (await self.node.settle.invoices(self.me, agreement))[0]
-        return {
-            "total": found.total,
-            "currency": found.currency,
-            "state": found.state,
-            "signatures": len(found.signatures),
-        }
+    async def invoice_settled(self, agreement: str) -> dict[str, Any]:
+        """The newest invoice once the partner has answered it, or as it stands after five seconds."""
+        end = self.node.clock.monotonic() + 5
+        while True:
+            found = (await self.node.settle.invoices(self.me, agreement))[0]
+            if found.state not in ("issued", "expected") or self.node.clock.monotonic() > end:
+                return {"total": found.total, "currency": found.currency, "state": found.state}
+            await self.node.clock.sleep(0.05)
 
     async def package(self, agreement: str, folder: str) -> dict[str, Any]:
         """Write the evidence package."""
@@ -389,6 +388,7 @@ class Company:
             "out_of_control": sum(bool(chart.signals) for chart in charts),
             "warnings": [{**asdict(item), "facts": dict(item.facts)} for item in warnings],
             "energy": [asdict(item) for item in energy],
+            "carbon_unit": energy[0].emission.unit if energy else "kgCO2",
         }
 
     async def parts(self) -> dict[str, Any]:

@@ -6,6 +6,8 @@ that it did not compute.
 
 from __future__ import annotations
 
+import asyncio
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -68,6 +70,7 @@ class Settle:
         self.partners = partners
         self.clock = clock
         self.settings = settings or SettleSettings()
+        self._locks: weakref.WeakValueDictionary[tuple[str, str], asyncio.Lock] = weakref.WeakValueDictionary()
 
     async def invoice(self, participant: str, agreement_id: str) -> Invoice:
         """Derive the invoice from this side's receipts and sign it; as the provider, number it and queue it for the partner.
@@ -76,6 +79,10 @@ class Settle:
         a new invoice of the whole agreement that replaces the earlier one.
         Raises Refused ``settle.nothing-to-invoice`` and what :func:`guantong.settle.rules.invoice` raises.
         """
+        async with self._lock(participant, agreement_id):
+            return await self._invoice(participant, agreement_id)
+
+    async def _invoice(self, participant: str, agreement_id: str) -> Invoice:
         terms = await self.receipts.terms(participant, agreement_id)
         role, partner = _role(terms, participant)
         ready = rules.countable(await self.receipts.usage(participant, agreement_id))
@@ -213,6 +220,18 @@ class Settle:
         terms = await self.receipts.terms(participant, agreement_id)
         if terms.provider != partner or terms.consumer != participant:
             raise Refused("settle.not-a-party", agreement=agreement_id, partner=partner)
+        async with self._lock(participant, agreement_id):
+            return await self._judge(participant, partner, terms, theirs, signature)
+
+    async def _judge(
+        self,
+        participant: str,
+        partner: str,
+        terms: Terms,
+        theirs: Mapping[str, Any],
+        signature: dict[str, Any],
+    ) -> dict[str, Any]:
+        agreement_id, number = terms.agreement_id, str(theirs["number"])
         replaces = theirs.get("replaces")
         ready = rules.countable(await self.receipts.usage(participant, agreement_id))
         mine = self._derive(
@@ -269,6 +288,14 @@ class Settle:
             "differences": found[:_DIFFERENCES_MAX],
             "differenceCount": len(found),
         }
+
+    def _lock(self, participant: str, agreement_id: str) -> asyncio.Lock:
+        # our own derivation and the partner's invoice may come at once: the later one must see what the earlier one wrote
+        key = (participant, agreement_id)
+        lock = self._locks.get(key)
+        if lock is None:
+            self._locks[key] = lock = asyncio.Lock()
+        return lock
 
     def _derive(
         self, terms: Terms, ready: rules.Countable, number: str, issued_at: int, replaces: str | None
