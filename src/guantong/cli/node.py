@@ -1,9 +1,8 @@
-"""The command line: ``guantong ...``. Each command says what it does in both languages and loads what it needs when it runs."""
+"""Commands about the node itself: run it, try it, sign in, look at the whole line, verify, and look things up."""
 
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 from collections.abc import Coroutine
@@ -12,37 +11,12 @@ from typing import Any, TypeVar
 
 import click
 
-from guantong import __version__
-from guantong.base.errors import GuantongError
+from guantong.base.errors import Retryable
+from guantong.cli.root import Place, at_node, config_option, directory_option, json_option, language, main, table
 
-__all__ = ["main"]
+__all__ = ["run_async"]
 
 T = TypeVar("T")
-
-
-def _language() -> str:
-    return os.environ.get("GUANTONG_WEB_LANGUAGE") or os.environ.get("LC_ALL") or os.environ.get("LANG") or "en"
-
-
-class _Commands(click.Group):
-    """Prints an error's code, sentence and next step instead of a traceback, and exits with its code."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except GuantongError as error:
-            language = _language()
-            click.echo(f"{error.code}: {error.message(language)}\n  {error.hint(language)}", err=True)
-            ctx.exit(error.exit_code)
-
-
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(__version__, prog_name="guantong")
-def main() -> None:
-    """guantong: from a machine's port to a partner's screen.
-
-    贯通：从设备端口到伙伴屏幕。
-    """
 
 
 def run_async(work: Coroutine[Any, Any, T]) -> T:
@@ -58,18 +32,9 @@ def _config(file: Path | None, **flags: Any) -> Any:
     return load({name.replace("__", ".").replace("_", "-"): value for name, value in flags.items()}, file=file)
 
 
-_file = click.option(
-    "--config", "file", type=click.Path(path_type=Path), help="Settings file (TOML). / 设置文件（TOML）。"
-)
-_directory = click.option(
-    "--directory", type=click.Path(path_type=Path), help="Directory of all data of the node. / 节点全部数据所在的目录。"
-)
-_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object. / 输出一个 JSON 对象。")
-
-
 @main.command()
-@_file
-@_directory
+@config_option
+@directory_option
 @click.option("--host", help="Address to listen on. / 监听地址。")
 @click.option("--port", type=int, help="Port to listen on; 0: any free port. / 监听端口；0 表示任选。")
 def run(file: Path | None, directory: Path | None, host: str | None, port: int | None) -> None:
@@ -111,7 +76,7 @@ async def _until_stopped() -> None:
 
 @main.command()
 @click.option("--once", is_flag=True, help="Exit when the journey is done. / 走完全程即退出。")
-@_json
+@json_option
 @click.option(
     "--seed", type=int, default=1, show_default=True, help="Seed of everything simulated. / 全部模拟所用的种子。"
 )
@@ -140,54 +105,134 @@ def demo(once: bool, as_json: bool, seed: int, no_trouble: bool, directory: Path
         sys.exit(1)
 
 
-@main.command(context_settings={"ignore_unknown_options": True})
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def verify(arguments: tuple[str, ...]) -> None:
-    """Verify an evidence package, without network or database: verify --trust KEYS PACKAGE.
+@main.command("sign-in")
+@at_node
+def sign_in(place: Place) -> None:
+    """Print a link that signs one person in to the pages, once.
 
-    验证存证包，无需网络和数据库：verify --trust 密钥文件 存证包。
+    给出一次性登录链接，供一人登录页面。
     """
-    from guantong.verify import main as verify_main
+    from guantong.cli.desk import running_place, sign_in_link
 
-    sys.exit(verify_main(list(arguments)))
-
-
-@main.group()
-def sources() -> None:
-    """Equipment and systems that the node reads.
-
-    节点读取的设备和系统。
-    """
-
-
-@sources.command("probe")
-@click.argument("url")
-@_json
-def sources_probe(url: str, as_json: bool) -> None:
-    """Ask an address what it offers and propose a configuration; nothing is stored.
-
-    询问某个地址提供什么并给出配置建议，不保存任何内容。
-    """
-
-    async def ask() -> dict[str, Any]:
-        from guantong.node import probe
-
-        return await probe(url)
-
-    found = run_async(ask())
-    if as_json:
-        click.echo(json.dumps(found, ensure_ascii=False))
-        return
-    click.echo(f"{found['interface']['kind']}  {found['interface']['base']}")
-    for item in found["offers"]:
-        click.echo(f"  {item['key']:<40} {item['unit'] or '–':<18} {item['title'] or ''}")
-    click.echo("")
-    click.echo(json.dumps(found["interface"], ensure_ascii=False, indent=2))
+    config = place.config
+    directory = Path(config["node.directory"]).expanduser().resolve()
+    found = running_place(directory)
+    if found is None:
+        raise Retryable("node.not-running", directory=directory)
+    place.say({"link": sign_in_link(config, directory, found)}, lambda made: str(made["link"]))
 
 
 @main.command()
-@_file
-@_json
+@at_node
+def status(place: Place) -> None:
+    """The whole line at a glance: one figure a stage, and what waits for a person.
+
+    全程一览：每站一个数字，以及等待人来处理的事项。
+    """
+    with place.desk() as desk:
+        data = desk.ask("/")
+    place.say(data, _line_text)
+
+
+def _line_text(data: Any) -> str:
+    from guantong.journey import JOURNEY
+    from guantong.web.texts import say
+
+    chosen = language()
+    names = {stage.name: (stage.mark, stage.zh if chosen == "zh" else stage.name) for stage in JOURNEY}
+    rows = [
+        {
+            "": names[one["stage"]][0],
+            "stage": names[one["stage"]][1],
+            "state": one["state"],
+            "figure": say(chosen, f"station.{one['figure']}", **one["facts"]),
+            "detail": say(chosen, f"station.{one['detail']}", **one["facts"]),
+        }
+        for one in data["stations"]
+    ]
+    waiting = [f"→ {say(chosen, 'decide.' + one['text'], **one['facts'])}  {one['href']}" for one in data["decisions"]]
+    return "\n".join([table(rows, ("", "stage", "state", "figure", "detail")), *waiting])
+
+
+@main.command()
+@click.argument("package", type=click.Path(path_type=Path))
+@click.option(
+    "--trust",
+    type=click.Path(path_type=Path),
+    help="Trust file with keys you have checked. / 您已核对过的信任文件。",
+)
+@json_option
+@click.option("--lang", type=click.Choice(["en", "zh"]), help="Language of the report. / 报告语言。")
+def verify(package: Path, trust: Path | None, as_json: bool, lang: str | None) -> None:
+    """Verify an evidence package, without network or database: verify --trust KEYS PACKAGE. Exit codes: 0 verified, 1 not,
+    4 unreadable, 6 consistent but the signer is unknown.
+
+    验证存证包，无需网络和数据库：verify --trust 密钥文件 存证包。退出码：0 通过，1 未通过，4 无法读取，6 一致但签名者未知。
+    """
+    from guantong.verify import main as verify_main
+
+    options = ["--lang", lang or language(), *(["--json"] if as_json else [])]
+    sys.exit(verify_main([*options, *(["--trust", str(trust)] if trust else []), "--", str(package)]))
+
+
+@main.group()
+def trust() -> None:
+    """Keys that evidence is verified with.
+
+    验证存证所用的密钥。
+    """
+
+
+@trust.command("export")
+@at_node
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="File to write; else printed. / 写入的文件；不写则直接输出。"
+)
+def trust_export(place: Place, out: Path | None) -> None:
+    """The trust file of this node: its own keys and its partners'. Compare them with their owners before you use it.
+
+    本节点的信任文件，含自己和伙伴的密钥。使用前请与各方核对。
+    """
+    from guantong.cli.root import write_file
+
+    with place.desk() as desk:
+        made = desk.act("/evidence/trust")
+    made.pop("next", None)
+    if out is not None:
+        write_file(out, made["trust"].encode())
+        made["file"] = str(out)
+    place.say(made, lambda found: str(out) if out else found["trust"].rstrip("\n"))
+
+
+@main.group()
+def units() -> None:
+    """Units of measurement.
+
+    计量单位。
+    """
+
+
+@units.command("convert", context_settings={"ignore_unknown_options": True})
+@click.argument("value", type=float)
+@click.argument("source", metavar="FROM")
+@click.argument("target", metavar="TO")
+@json_option
+def units_convert(value: float, source: str, target: str, as_json: bool) -> None:
+    """Convert a value; units as UCUM codes or as machines write them.
+
+    换算数值；单位可用 UCUM 代码或设备惯用写法。
+    """
+    from guantong.base.units import canonical, convert
+
+    codes = canonical(source), canonical(target)
+    converted = float(convert(value, *codes))
+    made = {"value": converted, "unit": codes[1], "from": {"value": value, "unit": codes[0]}}
+    click.echo(json.dumps(made, ensure_ascii=False) if as_json else f"{converted:.12g} {codes[1]}")
+
+
+@main.command()
+@config_option
+@json_option
 def settings(file: Path | None, as_json: bool) -> None:
     """Every setting with its value and where it comes from.
 
