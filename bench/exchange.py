@@ -205,7 +205,14 @@ class BareSide:
         self.session = aiohttp.ClientSession()
         listening = socket.create_server(("127.0.0.1", 0))
         config = uvicorn.Config(
-            self.app, interface="asgi3", loop="none", http="httptools", ws="none", lifespan="off", access_log=False, log_config=None
+            self.app,
+            interface="asgi3",
+            loop="none",
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            access_log=False,
+            log_config=None,
         )
         self.server = uvicorn.Server(config)
         self._serving = asyncio.create_task(self.server.serve([listening]))

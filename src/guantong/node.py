@@ -270,9 +270,8 @@ class Node:
         port = await self._server.start(self.app, taken=self._socket)
         if self._socket is not None:
             _write_whole(self.directory / "port", str(port))
-        host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(
-            self.web_settings.host, self.web_settings.host
-        )  # noqa: S104 - compared, not bound
+        everywhere = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
+        host = everywhere.get(self.web_settings.host, self.web_settings.host)
         place = {
             "participant": self.participant,
             "address": self.address,

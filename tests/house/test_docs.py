@@ -234,7 +234,7 @@ def test_the_check_of_commands_finds_what_can_not_be_typed() -> None:
         "guantong demo --fast",
         "guantong stages connect",
         "guantong verify --force x",
-        "guantong sources add",
+        "guantong sources fly",
     ):
         assert problem_of(line), line
     for line in (

@@ -14,6 +14,19 @@ from guantong.journey import JOURNEY
 
 ROOT = Path(__file__).resolve().parents[2]
 
+START_AND_STOP = """
+import asyncio
+from guantong.config import load
+from guantong.node import Node
+
+async def main():
+    node = Node(load({"node.directory": "n", "web.port": 0}))
+    await node.start()
+    await node.stop()
+
+asyncio.run(main())
+"""
+
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
@@ -62,11 +75,6 @@ def test_the_built_wheel_runs_in_a_fresh_environment(tmp_path: Path) -> None:
     assert [stage.name for stage in JOURNEY if stage.name not in lines] == []
     assert "keep.commit-s" in ask("settings")
     assert "base.key-unreadable" in ask("errors", "base")
-    subprocess.run(
-        [python, "-W", "error", "-c", "import asyncio\nfrom guantong.config import load\nfrom guantong.node import Node\n"
-         "async def main():\n    node = Node(load({'node.directory': 'n', 'web.port': 0}))\n    await node.start()\n    await node.stop()\n"
-         "asyncio.run(main())"],
-        cwd=tmp_path, env=environment, check=True,
-    )  # fmt: skip
+    subprocess.run([python, "-W", "error", "-c", START_AND_STOP], cwd=tmp_path, env=environment, check=True)
     for name in ("LICENSE", "NOTICE"):
         assert list(inside.glob(f"guantong-*.dist-info/**/{name}"))

@@ -6,6 +6,7 @@ in the ledger must be there, on both sides alike.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -109,10 +110,8 @@ class Process:
         self.reader.join(10)
         for pipe in (self.process.stdin, self.process.stdout):
             assert pipe is not None
-            try:
+            with contextlib.suppress(OSError):
                 pipe.close()
-            except OSError:
-                pass
 
     def restart(self) -> None:
         self._tidy()
