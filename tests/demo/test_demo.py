@@ -16,13 +16,16 @@ import pytest
 from guantong.demo.score import score
 from guantong.journey import JOURNEY
 
+GUANTONG = str(Path(sys.executable).with_name("guantong"))
+"""The command as it was installed."""
+
 AT_ONCE = 3
 """Demos under way at the same time: each mostly waits for its live window."""
 
 
 def run_demo(folder: Path, *flags: str) -> dict[str, Any]:
     done = subprocess.run(
-        [sys.executable, "-m", "guantong.cli", "demo", "--once", "--json", "--directory", str(folder), *flags],
+        [GUANTONG, "demo", "--once", "--json", "--directory", str(folder), *flags],
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
@@ -88,7 +91,7 @@ def test_all_planned_trouble_is_found_with_at_most_one_false_alarm(reports: dict
 
 
 def test_the_demo_needs_no_network_but_loopback(tmp_path: Path, tool: Callable[[str], str]) -> None:
-    inside = f"{tool('ip')} link set lo up && exec {sys.executable} -m guantong.cli demo --once --json --directory {tmp_path / 'd'}"
+    inside = f"{tool('ip')} link set lo up && exec {GUANTONG} demo --once --json --directory {tmp_path / 'd'}"
     done = subprocess.run(
         [tool("unshare"), "-rn", "sh", "-c", inside],
         capture_output=True,
