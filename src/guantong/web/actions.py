@@ -210,10 +210,10 @@ async def grade_all(rooms: Rooms, _: Ask) -> dict[str, Any]:
         # measurements have no signals: such a dataset is graded by its own description
         + [SubjectFacts(f"dataset:{one.id}", one.title_en, one.description) for one in datasets if not one.signals],
     )
-    known = {one.id for one in signals}
-    for dataset in datasets:
+    known, done = {one.id for one in signals}, {one.id for one in graded}
+    for dataset in datasets:  # whose signals all stand in another dataset too
         members = [f"signal:{one}" for one in dataset.signals if one in known]
-        if members:
+        if members and f"dataset:{dataset.id}" not in done:
             await rooms.govern.regrade(rooms.participant, f"dataset:{dataset.id}", members)
     return _go("/govern", graded=len(graded), datasets=len(datasets))
 
@@ -285,7 +285,8 @@ async def negotiate(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     address, partner = text(ask, "address", limit=1000), text(ask, "partner", limit=255)
     offer_id = text(ask, "offer", limit=300)
     found = await rooms.exchange.catalogue(rooms.participant, address, partner)
-    offer = next((one.offer for one in found.offers if one.offer.get("@id") == offer_id), None)
+    # the whole row of the catalogue: terms and price stand beside the offer, and the invoice is derived from them
+    offer = next((one for one in found.offers if one.offer.get("@id") == offer_id), None)
     if offer is None:
         raise not_found(offer_id)
     pid = await rooms.exchange.negotiate(rooms.participant, address, partner, offer)
