@@ -92,3 +92,16 @@ def test_part_order_is_by_number_and_not_by_letter():
     names = ["A10", "A2", "02of20", "1of20", "x"]
 
     assert sorted(names, key=inspection._natural) == ["1of20", "02of20", "A2", "A10", "x"]
+
+
+async def test_parts_measured_twice_have_a_chart_for_each_report(records, clock, tmp_path):
+    from guantong.demo.gauge import CHARACTERISTICS, PARTS, measure, qif
+
+    for name, bias in (("final", 0.002), ("in-process", 0.001)):
+        report = qif(measure(1, bias=bias), customer=False, made_at=clock.now(), uid=name)
+        (tmp_path / f"{name}.qif").write_text(report, "utf-8")
+    charts = inspection.charts(await read(tmp_path, "*.qif", records, clock))
+
+    assert len(charts) == 2 * len(CHARACTERISTICS)
+    assert all(len(chart.values) == PARTS == len(set(chart.parts)) for chart in charts)
+    assert len({(chart.name, chart.source) for chart in charts}) == len(charts)

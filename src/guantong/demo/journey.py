@@ -272,7 +272,7 @@ class _Walk:
 
     async def _compare(self) -> None:
         """The plan is told only now."""
-        await self.machines.write("stop")
+        await self.machines.write("tell")
         await self.machines.read()
         told = json.loads(await asyncio.to_thread((self.directory / "ledger.json").read_text, "utf-8"))
         readings = self.report["readings"]

@@ -1,8 +1,9 @@
 """The simulated shop, in a process of its own: an SHDR adapter, an MTConnect agent, an OPC UA energy meter and inspection files.
 
 It counts every reading that it sends, retransmissions included, and every sequence number that nobody ever got. It speaks one JSON
-object a line on standard output and takes commands on standard input: ``live`` begins live production, ``stop`` writes the ledger and
-the plan to the file given by ``--ledger`` and ends. Before ``stop`` nobody can read what was planned.
+object a line on standard output and takes commands on standard input: ``live`` begins live production, ``tell`` writes the ledger and
+the plan to the file given by ``--ledger``; before it nobody can read what was planned. Afterwards the machines run on, without further
+trouble, until standard input ends.
 """
 
 from __future__ import annotations
@@ -117,20 +118,22 @@ async def run(seed: int, directory: Path, ledger: Path, *, trouble: bool) -> Non
         units={name: unit for name, (unit, *_) in CHANNELS.items()},
     )
     troubles: list[Trouble] = plan.history_trouble()
+    running: asyncio.Task[None] | None = None
     # a thread reads: not every event loop can read a pipe that the parent opened (Windows)
     while command := (await asyncio.to_thread(sys.stdin.readline)).strip():
-        if command == "stop":
-            break
         if command == "live":
             start = time.time_ns()
             troubles += plan.live_trouble(start)
             await live(adapter, agent, meter)
             say(event="live-done", start=start, end=time.time_ns())
-    offered[MILL] += adapter.offered
-    offered[AGENT] += agent.offered
-    offered[METER] += meter.offered
-    write_ledger(ledger, seed, offered, troubles, agent)
-    say(event="stopped")
+        elif command == "tell":
+            sent = {MILL: adapter.offered, AGENT: agent.offered, METER: meter.offered, GAUGE: 0}
+            total = {source: offered[source] + sent[source] for source in offered}
+            await asyncio.to_thread(write_ledger, ledger, seed, total, troubles, agent)
+            say(event="told")
+            running = asyncio.create_task(run_on(adapter, agent, meter), name="machines")
+    if running is not None:
+        running.cancel()
     await agent.stop()
     await meter.stop()
 
@@ -149,6 +152,17 @@ def write_ledger(ledger: Path, seed: int, offered: dict[str, int], troubles: lis
         ),
         "utf-8",
     )
+
+
+async def run_on(adapter: Adapter, agent: Agent, meter: Meter) -> None:
+    """Ordinary production after the journey, so that pages show living machines: a sample of everything each second."""
+    second = float(LIVE_S)
+    while True:
+        await asyncio.sleep(1)
+        second += 1
+        await agent.tick(second)
+        await meter.tick(second)
+        adapter.tick(HISTORY_S + second)
 
 
 async def live(adapter: Adapter, agent: Agent, meter: Meter) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +26,9 @@ _COLUMNS = (
 def charts(table: pa.Table, characteristic: str | None = None) -> list[Chart]:
     """Charts of all characteristics that have at least two numbers, or of the one with that id or name.
 
-    Identity: source, design, feature and characteristic item, since names repeat within a part. Part order: by measured time where
-    every value has one, else by the number in the reconciled part, serial or result.
+    Identity: source, design, feature and characteristic item, since names repeat within a part. Parts that were measured several times
+    (in process and at the end) have one chart for each report: a repeated measurement says nothing about the next part. Part order: by
+    measured time where every value has one, else by the number in the reconciled part, serial or result.
     """
     rows = table.select([name for name in _COLUMNS if name in table.column_names]).to_pylist()
     groups: dict[tuple[str, str, str, str], list[dict[str, Any]]] = {}
@@ -42,7 +43,7 @@ def charts(table: pa.Table, characteristic: str | None = None) -> list[Chart]:
         key = (*design, str(row["feature"] or ""), str(row["characteristic"]))
         groups.setdefault(key, []).append(row)
     result = []
-    for key, members in groups.items():
+    for key, members in _once_a_part(groups):
         if len(members) < 2 or all(_is_number_of_part(row) for row in members):
             continue
         timed = all(row["measured_time"] is not None for row in members) and len(
@@ -57,6 +58,20 @@ def charts(table: pa.Table, characteristic: str | None = None) -> list[Chart]:
     return sorted(result, key=lambda chart: (chart.source, _natural(chart.name), _natural(chart.characteristic)))
 
 
+def _once_a_part(
+    groups: Mapping[tuple[str, str, str, str], list[dict[str, Any]]],
+) -> Iterator[tuple[tuple[str, str, str, str], list[dict[str, Any]]]]:
+    for key, members in groups.items():
+        if len({_part(row) for row in members}) == len(members):
+            yield key, members
+            continue
+        reports: dict[str, list[dict[str, Any]]] = {}
+        for row in members:
+            reports.setdefault(str(row["report"]), []).append(row)
+        for report in sorted(reports):
+            yield key, reports[report]
+
+
 def _chart(key: tuple[str, str, str, str], rows: list[dict[str, Any]], parts: int) -> Chart:
     source, design, feature, item = key
     values = [float(row["value_f64"]) for row in rows]
@@ -67,6 +82,9 @@ def _chart(key: tuple[str, str, str, str], rows: list[dict[str, Any]], parts: in
     unit = Counter(str(row["unit"] or "") for row in rows).most_common(1)[0][0]
     times = sorted(_ns(row["measured_time"] or row["receive_time"]) for row in rows)
     where = f"{source}: {design}" if source else design
+    reports = {str(row["report"]) for row in rows}
+    if len(reports) == 1:
+        where = f"{where}, {reports.pop()}"
     return Chart(
         characteristic=f"{feature}#{item}" if feature else item,
         name=str(rows[0]["name"]),
