@@ -382,3 +382,14 @@ def test_the_participant_is_the_first_argument_of_a_stage_s_public_actions() -> 
                 strange.append(f"{room}.{name}({parameters[0]})")
 
     assert strange == []
+
+
+def test_every_table_is_kept_per_participant() -> None:
+    from guantong.records import METADATA
+
+    for path in PACKAGE.glob("*/tables.py"):
+        importlib.import_module(module_of(path))
+
+    assert len(METADATA.tables) > 40
+    for name, table in METADATA.tables.items():
+        assert [column.name for column in table.primary_key][:1] == ["participant"], name
