@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -66,17 +65,6 @@ def test_help_is_an_english_line_then_a_chinese_one_and_options_have_both(path: 
     for option in command.params:
         if isinstance(option, click.Option) and option.name not in ("help", "version"):
             assert " / " in (option.help or ""), option.opts
-
-
-def test_help_costs_little_time_of_the_processor() -> None:
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    for _ in range(3):
-        subprocess.run(
-            [sys.executable, "-c", "from guantong.cli import main; main(['--help'])"], check=True, capture_output=True
-        )
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-
-    assert (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / 3 < 0.3
 
 
 def test_help_loads_no_library_of_the_stages() -> None:
