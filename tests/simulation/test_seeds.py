@@ -10,6 +10,12 @@ from pathlib import Path
 import pytest
 from tests.simulation.world import run_seed
 
+# a killed node's tasks end before their first step: their coroutines are never awaited, as in a process that is gone
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = range(1, 201)
 GROUPS = 20
