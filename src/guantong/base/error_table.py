@@ -308,7 +308,7 @@ ERRORS: dict[str, ErrorRow] = {
     "exchange.answer-unusable": ErrorRow(
         "refused", 502, 1,
         "{partner} answered {status} to {message}: {reason}.", "Ask the partner what its connector expects.",
-        "{partner} 对 {message} 的答复是 {status}：{reason}。", "请与合作方确认其连接器的要求。"),
+        "{partner} 对 {message} 的答复是 {status}：{reason}。", "请与伙伴确认其连接器的要求。"),
     "exchange.body-unreadable": ErrorRow(
         "skip", 502, 4,
         "The delivered data can't be read: {reason}.", "Pull again; if it repeats, ask the provider.",
@@ -328,7 +328,7 @@ ERRORS: dict[str, ErrorRow] = {
     "exchange.did-unresolved": ErrorRow(
         "retry", 502, 3,
         "The DID document of {did} could not be read: {reason}.", "Check that the partner's node is reachable.",
-        "无法读取 {did} 的 DID 文档：{reason}。", "请确认合作方节点可以访问。"),
+        "无法读取 {did} 的 DID 文档：{reason}。", "请确认伙伴节点可以访问。"),
     "exchange.filter-unsupported": ErrorRow(
         "refused", 400, 1,
         "This catalogue filter is not understood.", "Ask without a filter, or with an EDC QuerySpec.",
@@ -364,7 +364,7 @@ ERRORS: dict[str, ErrorRow] = {
     "exchange.question-refused": ErrorRow(
         "refused", 403, 1,
         "Questions of the kind {kind} are not answered here.", "Ask the partner which questions the agreement covers.",
-        "此处不答复 {kind} 类问题。", "请向合作方确认合约涵盖哪些问题。"),
+        "此处不答复 {kind} 类问题。", "请向伙伴确认合约涵盖哪些问题。"),
     "exchange.receipt-bad": ErrorRow(
         "refused", 400, 1,
         "The usage record is not acceptable: {reason}.", "Compare both sides' records of the transfer.",
@@ -439,7 +439,7 @@ ERRORS: dict[str, ErrorRow] = {
     "prove.witness-refused": ErrorRow(
         "refused", 403, 1,
         "The witness {witness} refuses to cosign (status {status}).", "Ask the partner to list this participant's evidence key.",
-        "见证方 {witness} 拒绝会签（状态 {status}）。", "请让合作方登记本参与方的存证密钥。"),
+        "见证方 {witness} 拒绝会签（状态 {status}）。", "请让伙伴登记本参与方的存证密钥。"),
     # settle
     "settle.agreement-mixed": ErrorRow(
         "skip", 400, 4,

@@ -37,7 +37,7 @@ def invoices_list(place: Place, page: int | None) -> None:
 def invoices_make(place: Place, agreement: str) -> None:
     """Derive the invoice of an agreement from its receipts, sign it and hand it to the partner.
 
-    由回执得出协议的账单，签名并交给伙伴。
+    由回执得出合约的账单，签名并交给伙伴。
     """
     place.action("/invoices/make", agreement=agreement)
 

@@ -104,7 +104,7 @@ def products_offer(
 def products_withdraw(place: Place, product: str) -> None:
     """Take a product off the offer; agreements stay in force.
 
-    下架产品，已签协议继续有效。
+    下架产品，已签合约继续有效。
     """
     place.action("/products/withdraw", id=product)
 
@@ -139,7 +139,7 @@ def catalogue(place: Place, address: str, partner: str | None) -> None:
 def negotiate(place: Place, address: str, partner: str, offer: str, wait_s: float) -> None:
     """Ask a partner for an offer of its catalogue, and wait until it is agreed, ended, or waits for a person. Ended: exit code 1.
 
-    请求伙伴目录中的报价，等到达成协议、终止或需要人来决定。终止时退出码为 1。
+    请求伙伴目录中的报价，等到达成合约、终止或需要人来决定。终止时退出码为 1。
     """
     with place.desk(serving=True) as desk:
         pid = desk.act("/catalogue/negotiate", address=_base(address), partner=partner, offer=offer)["pid"]
@@ -160,12 +160,12 @@ def _settled(desk: Desk, pid: str, wait_s: float) -> dict[str, Any]:
 
 
 @main.group(invoke_without_command=True)
-@click.option("--agreement", help="Only those of this agreement. / 只列出该协议的传输。")
+@click.option("--agreement", help="Only those of this agreement. / 只列出该合约的传输。")
 @at_node
 def transfers(place: Place, agreement: str | None) -> None:
     """Transfers of data under agreements; without a verb: list them.
 
-    协议下的数据传输；不带动词时列出全部。
+    合约下的数据传输；不带动词时列出全部。
     """
     if click.get_current_context().invoked_subcommand is None:
         with place.desk() as desk:
@@ -192,7 +192,7 @@ def _every_agreement(desk: Desk) -> list[dict[str, Any]]:
 def transfers_request(place: Place, agreement: str) -> None:
     """Ask for the data of an agreement, to be fetched by other means than this node's log; see also: receive.
 
-    请求协议下的数据，由本节点之外的方式取用；另见 receive。
+    请求合约下的数据，由本节点之外的方式取用；另见 receive。
     """
     place.action("/contracts/transfer", serving=True, agreement=agreement)
 
@@ -213,12 +213,12 @@ def transfers_say(place: Place, agreement: str, pid: str, verb: str, reason: str
 
 @main.command()
 @click.argument("agreement")
-@click.option("--purpose", help="What the data are used for, as the agreement names it. / 协议所述的使用目的。")
+@click.option("--purpose", help="What the data are used for, as the agreement names it. / 合约所述的使用目的。")
 @at_node
 def receive(place: Place, agreement: str, purpose: str | None) -> None:
     """Have the data of an agreement delivered into the own log, like a source of one's own.
 
-    将协议下的数据收入本节点的日志，如同自有数据源。
+    将合约下的数据收入本节点的日志，如同自有数据源。
     """
     place.action("/contracts/receive", serving=True, agreement=agreement, purpose=purpose)
 
@@ -227,7 +227,7 @@ def receive(place: Place, agreement: str, purpose: str | None) -> None:
 def contracts() -> None:
     """Negotiations and agreements.
 
-    协商与协议。
+    协商与合约。
     """
 
 
@@ -237,7 +237,7 @@ def contracts() -> None:
 def contracts_list(place: Place, page: int | None) -> None:
     """Every agreement, and the negotiations that are open or were ended.
 
-    全部协议，以及进行中或已终止的协商。
+    全部合约，以及进行中或已终止的协商。
     """
 
     def text(data: Any) -> str:
@@ -322,7 +322,7 @@ def evidence(place: Place, kind: str | None, page: int | None) -> None:
 def package(place: Place, agreement: str, out: Path) -> None:
     """Write the evidence package of an agreement, which strangers verify without us.
 
-    生成协议的存证包，他人无需本方即可验证。
+    生成合约的存证包，他人无需本方即可验证。
     """
     with place.desk() as desk:
         content = desk.act_for_bytes("/evidence/package", agreement=agreement)

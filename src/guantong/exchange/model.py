@@ -352,7 +352,7 @@ USAGE_COUNTERSIGNED = _kind(
 QUESTION_ANSWERED = _kind(
     "exchange.question-answered",
     "A partner's question was answered or refused",
-    "合作方的提问已答复或拒绝",
+    "伙伴的提问已答复或拒绝",
     ("agreement", "partner", "kind", "question", "answer", "outcome"),
 )
 

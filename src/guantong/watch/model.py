@@ -255,13 +255,13 @@ WARNED = _kind(
 ANSWERED = _kind(
     "watch.days-answered",
     "A partner was told for how many days supply lasts",
-    "已回答合作方供应可维持的天数",
+    "已回答伙伴供应可维持的天数",
     {"agreementId": _TEXT, "partner": _TEXT, "component": _TEXT, "days": _TEXT},
 )
 ASKED = _kind(
     "watch.days-asked",
     "A partner told for how many days its supply lasts",
-    "合作方告知其供应可维持的天数",
+    "伙伴告知其供应可维持的天数",
     {"agreementId": _TEXT, "partner": _TEXT, "component": _TEXT, "days": _TEXT},
 )
 
