@@ -400,7 +400,7 @@ async def test_an_answer_above_the_row_limit_is_refused_not_cut(keep):
 
 
 async def test_a_query_above_its_time_is_stopped_and_the_next_one_answered(tmp_path, records, clock):
-    async with Keep(tmp_path, records, clock, KeepSettings(query_seconds=0.05)) as keep:
+    async with Keep(tmp_path, records, clock, KeepSettings(query_seconds=0.05, query_rows_max=10**9)) as keep:
         await keep.store(ME, 1, readings=line(1, 30_000))
         with pytest.raises(Refused) as error:
             # 30,000 readings beside 30,000: an as-of join whose cross join with 200 signals takes long
