@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 from urllib.parse import quote, urlsplit
@@ -131,21 +131,19 @@ class Hosting:
         for tell in self._listeners:
             tell(participant, pid, state)
 
-    async def wait_change(self, participant: str, pid: str, timeout_s: float) -> bool:
-        """Whether the process changed within the time."""
+    @contextlib.contextmanager
+    def watching(self, participant: str, pid: str) -> Iterator[asyncio.Future[None]]:
+        """A future that the next change of the process ends. Begin before the state is looked at, or a change in between wakes nobody."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiting = self._waiters.setdefault((participant, pid), [])
         waiting.append(future)
         try:
-            await asyncio.wait_for(future, timeout_s)
-        except TimeoutError:
-            return False
+            yield future
         finally:
             with contextlib.suppress(ValueError):
                 waiting.remove(future)
             if not waiting and self._waiters.get((participant, pid)) is waiting:
                 del self._waiters[(participant, pid)]
-        return True
 
 
 class _Process(Protocol):

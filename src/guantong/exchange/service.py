@@ -6,6 +6,7 @@ committed, and those who wait for a process are woken by its change.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -275,10 +276,11 @@ class Exchange:
         """The negotiation once it is in one of the states. Raises Retryable ``exchange.wait-ended``."""
         end = self._clock.monotonic() + timeout_s
         while True:
-            process = await self._negotiations.processes.get(participant, pid)
-            if process.state in states:
-                return process
-            await self._wait(participant, pid, end, states, process.state)
+            with self.hosting.watching(participant, pid) as changed:
+                process = await self._negotiations.processes.get(participant, pid)
+                if process.state in states:
+                    return process
+                await self._wait(changed, pid, end, states, process.state)
 
     async def request_transfer(
         self,
@@ -302,10 +304,11 @@ class Exchange:
         """The transfer once it is in one of the states. Raises Retryable ``exchange.wait-ended``."""
         end = self._clock.monotonic() + timeout_s
         while True:
-            process = await self._transfers.processes.get(participant, pid)
-            if process.state in states:
-                return process
-            await self._wait(participant, pid, end, states, process.state)
+            with self.hosting.watching(participant, pid) as changed:
+                process = await self._transfers.processes.get(participant, pid)
+                if process.state in states:
+                    return process
+                await self._wait(changed, pid, end, states, process.state)
 
     def pull(self, participant: str, transfer_id: str, *, purpose: str = "") -> AsyncIterator[pa.RecordBatch]:
         """The data of a started transfer as record batches, counted for the receipt."""
@@ -381,11 +384,13 @@ class Exchange:
         """The receipts once ``count`` of them are answered or one-sided. Raises Retryable ``exchange.wait-ended``."""
         end = self._clock.monotonic() + timeout_s
         while True:
-            found = await self._receipts.list(participant, agreement_id)
-            settled = [receipt for receipt in found if receipt.state != "offered"]
-            if len(settled) >= count:
-                return found
-            await self._wait(participant, f"receipts {agreement_id}", end, ("answered",), f"{len(settled)} answered")
+            pid = f"receipts {agreement_id}"
+            with self.hosting.watching(participant, pid) as changed:
+                found = await self._receipts.list(participant, agreement_id)
+                settled = [receipt for receipt in found if receipt.state != "offered"]
+                if len(settled) >= count:
+                    return found
+                await self._wait(changed, pid, end, ("answered",), f"{len(settled)} answered")
 
     async def verify_receipts(self, participant: str, agreement_id: str) -> tuple[str, ...]:
         """Check every receipt of an agreement anew: signatures of both sides, what was counted, the chain's form. Returns what is wrong,
@@ -475,10 +480,13 @@ class Exchange:
     async def _find_product(self, participant: str, caller: str, offer_id: str, dataset_id: str) -> Product | None:
         return self._shelf(participant).find(caller, self._clock.now(), offer_id=offer_id, dataset_id=dataset_id)
 
-    async def _wait(self, participant: str, pid: str, end: float, wanted: Sequence[str], state: str) -> None:
-        left = end - self._clock.monotonic()
-        if left <= 0 or not await self.hosting.wait_change(participant, pid, left):
-            raise Retryable("exchange.wait-ended", pid=pid, wanted=" / ".join(wanted), state=state)
+    async def _wait(
+        self, changed: asyncio.Future[None], pid: str, end: float, wanted: Sequence[str], state: str
+    ) -> None:
+        try:
+            await asyncio.wait_for(changed, max(0.0, end - self._clock.monotonic()))
+        except TimeoutError as error:
+            raise Retryable("exchange.wait-ended", pid=pid, wanted=" / ".join(wanted), state=state) from error
 
     async def _carry(self, participant: str, message: Message, attempt: int) -> Note | None:
         """Sender of the outbox: a protocol message to a partner."""
