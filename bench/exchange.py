@@ -3,9 +3,9 @@
     .venv/bin/python bench/exchange.py [--exchanges 200] [--warm-up 20] [--json] [--profile FOLDER]
 
 An exchange is catalogue, negotiation (request, agreement, verification, finalized), transfer (request, start), first byte, data
-complete; eight HTTP requests, four in each direction's own connection. The countersigned receipt follows and is timed apart. Beside it,
+complete; eight HTTP requests, five from the customer and three from the supplier. The countersigned receipt follows and is timed apart. Beside it,
 turn by turn in the same run, stands a bare exchange: the same eight requests between the same two processes' worth of uvicorn
-(httptools, uvloop) and aiohttp, without records, signatures or rules. Ratio: ours by bare, medians. A disk's flush is timed beside both.
+(httptools, uvloop) and aiohttp, without records, signatures, rules or the data's own bytes (every body is 1,200 bytes). Ratio: ours by bare, medians. A disk's flush is timed beside both.
 """
 
 from __future__ import annotations
