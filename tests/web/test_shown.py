@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guantong.web.drawing import curve_lines, tolerance
-from guantong.web.shown import compact, duration, number, percent, size
+from guantong.web.shown import compact, duration, number, percent, significant, size
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,9 @@ from guantong.web.shown import compact, duration, number, percent, size
         (number(0.031, 3, sign=True), "+0.031"),
         (number("12345.670"), "12,345.670"),
         (number(None), "–"),
+        (significant("3.3333333333333333333"), "3.33333"),
+        (significant("0.00000000033333333333333333"), "3.33333 × 10⁻¹⁰"),
+        (significant("500.00"), "500.00"),
         (compact(1_280_000, "en"), "1.28 M"),
         (compact(1_280_000, "zh-CN"), "128 万"),
         (compact(2_300_000_000, "zh-CN"), "23 亿"),

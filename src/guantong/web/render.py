@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
@@ -105,6 +106,100 @@ class _Blank(dict[str, Any]):
 
     def __missing__(self, key: str) -> str:
         return shown.NOTHING
+
+
+def _prepared(language: str, facts: Mapping[str, Any], seconds: float | None) -> dict[str, Any]:
+    """Facts of a finding as its sentence shows them: seconds with one decimal, units as people write them."""
+    filled = dict(facts)
+    filled |= {name: shown.number(value, 1) for name, value in facts.items() if name in _SECONDS and _is_number(value)}
+    for name in ("written", "declared", "unit"):
+        if isinstance(facts.get(name), str):
+            filled[name] = shown.unit(facts[name])
+    written = facts.get("written")
+    if isinstance(written, list | tuple):
+        filled["written"] = say(language, "findings.and").join(
+            say(language, "findings.quoted", text=one) for one in written
+        )
+    filled["rows"] = facts.get("rows", facts.get("max_rows"))
+    filled["length"] = shown.duration(seconds, language)
+    return {name: value for name, value in filled.items() if value is not None}
+
+
+_SECONDS = ("offset_s", "max_late_s", "uncertainty_s", "seconds", "step_s")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+@pass_context
+def _finding_words(context: Context, one: Mapping[str, Any], group: str = "finding") -> str:
+    """What was found, or with ``group`` ``done`` what was done about it, in a sentence with its figures."""
+    language, facts = context["lang"], one["facts"]
+    filled = _prepared(language, facts, one.get("seconds"))
+    plainly = f"{group}.{one['kind']}"
+    for key in (plainly if "rows" in filled else f"{plainly}-alone", plainly):
+        if key in all_texts():
+            return _fill(language, key, filled)
+    return _finding(context, one["kind"])
+
+
+_HIDDEN = ("correction", "channels", "signal_ids")
+
+
+@pass_context
+def _facts(context: Context, facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Facts of a finding or correction, each with its word and in the form that suits it."""
+    shown_facts = []
+    for name, value in facts.items():
+        if value is None or isinstance(value, Mapping) or name in _HIDDEN:
+            continue
+        shown_facts.append((_word(context, "fact", name), _fact(context, name, value)))
+    return shown_facts
+
+
+def _fact(context: Context, name: str, value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return say(context["lang"], "frame.list-sep").join(_fact(context, name, one) for one in value)
+    if name == "coverage" and _is_number(value):
+        return shown.percent(value, 0)
+    if name in _SECONDS and _is_number(value):
+        return shown.number(value, 1 if abs(value) >= 1 else 3)
+    if _is_number(value):
+        return shown.number(value)
+    if name in ("trained_from", "trained_to"):
+        return shown.instant(value, context["lang"])
+    if name in ("written", "declared", "unit", "from", "to"):
+        return shown.unit(value)
+    if name == "reason":
+        return _cause(context, value)
+    if name == "rule":
+        sep = say(context["lang"], "frame.list-sep")
+        return sep.join(_word(context, "match-rule", one.split(".")[-1]) for one in str(value).split())
+    return str(value)
+
+
+@pass_context
+def _cause(context: Context, reason: Any) -> str:
+    """A reason that a source gave, in the language of the page where the table has it, else as it came."""
+    text = str(reason or "")
+    slug = "-".join(re.findall(r"[a-z0-9]+", text.lower().replace("'", "")))
+    for key in (f"gap.{slug}", *(f"gap.{one}" for one in _CAUSES if one in slug)):
+        if key in all_texts():
+            return say(context["lang"], key)
+    return text
+
+
+_CAUSES = (
+    "buffer-moved-on",
+    "ended-the-stream",
+    "closed-by-the-other-side",
+    "connection-refused",
+    "connection-lost",
+    "connection-cut",
+    "queue-overflowed",
+    "no-answer",
+)
 
 
 def _fill(language: str, key: str, facts: Mapping[str, Any]) -> str:
@@ -212,14 +307,19 @@ class Render:
             asset=_mark,
             error=_error,
             finding_name=_finding,
+            finding_words=_finding_words,
+            facts_shown=_facts,
+            cause=_cause,
             NOTHING=shown.NOTHING,
         )
         env.filters.update(
             num=shown.number,
+            sig=shown.significant,
             signed=lambda value, digits=None: shown.number(value, digits, sign=True),
             compact=_compact,
             percent=shown.percent,
             size=shown.size,
+            unit=shown.unit,
             duration=_duration,
             instant=_instant,
             instant_ns=_instant_ns,

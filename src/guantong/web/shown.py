@@ -6,16 +6,18 @@ What was not measured shows as an en dash, never as zero.
 from __future__ import annotations
 
 import math
+import re
 from datetime import datetime
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any
 
 from guantong.base.clock import iso, parse_iso, to_datetime
 from guantong.base.errors import Skippable
 
-__all__ = ["NOTHING", "compact", "duration", "instant", "number", "percent", "size", "when"]
+__all__ = ["NOTHING", "compact", "duration", "instant", "number", "percent", "size", "unit", "when"]
 
 NOTHING = "–"
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def number(value: Any, digits: int | None = None, *, sign: bool = False) -> str:
@@ -43,6 +45,68 @@ def number(value: Any, digits: int | None = None, *, sign: bool = False) -> str:
             text = f"{value:{plus},.4g}"
     else:
         text = f"{value:{plus},}"
+    return text.replace("-", "−", 1) if text.startswith("-") else text
+
+
+_UNITS = {
+    "1": "",
+    "%": "%",
+    "Cel": "°C",
+    "[degF]": "°F",
+    "deg": "°",
+    "um": "µm",
+    "us": "µs",
+    "Ohm": "Ω",
+    "[psi]": "psi",
+    "{rev}": "rev",
+    "kW.h": "kWh",
+    "W.h": "Wh",
+    "V.A": "VA",
+    "kV.A": "kVA",
+    "N.m": "N·m",
+    "m/s2": "m/s²",
+    "mm/s2": "mm/s²",
+    "m2": "m²",
+    "m3": "m³",
+    "mm2": "mm²",
+    "mm3": "mm³",
+    "kg{CO2}": "kg CO₂",
+    "kg{CO2e}": "kg CO₂e",
+}
+_PIECE = re.compile(r"\[[^\]]*\]|\{[^}]*\}|[^/.]+|[/.]")
+
+
+def unit(code: Any) -> str:
+    """A UCUM code as people write the unit: ``Cel`` is °C, ``{rev}/min`` is rev/min. What is no code stays as it is."""
+    text = str(code or "")
+    known = _UNITS.get(text)
+    if known is not None:
+        return known
+    pieces = _PIECE.findall(text)
+    if "".join(pieces) != text:
+        return text
+    return "".join(_UNITS.get(one) or ("·" if one == "." else one.strip("[]{}")) for one in pieces)
+
+
+def significant(value: Any, digits: int = 6) -> str:
+    """A number of arbitrary length (a rate that was divided, a quantity that was measured) with so many significant digits. Whole digits
+    are never cut.
+    """
+    if value is None or value == "":
+        return NOTHING
+    try:
+        exact = Decimal(str(value))
+    except ArithmeticError:
+        return str(value)
+    if not exact.is_finite():
+        return NOTHING
+    whole = max(exact.adjusted() + 1, 0)
+    cut = Context(prec=max(digits, whole)).create_decimal(exact)
+    if cut and cut.adjusted() < -9:
+        power = cut.adjusted()
+        small = f"{cut.scaleb(-power).normalize():f} × 10" + str(power).translate(_RAISED)
+        return small.replace("-", "−", 1) if small.startswith("-") else small
+    text = f"{cut:,f}"
     return text.replace("-", "−", 1) if text.startswith("-") else text
 
 
