@@ -355,6 +355,7 @@ class Node:
                 }
                 for row in SETTINGS
             },
+            health=self.health,
             base_url=self.address,
             version=__version__,
         )
@@ -371,6 +372,34 @@ class Node:
                 ),
             ],
         )
+
+    def health(self) -> dict[str, dict[str, Any]]:
+        """How the tasks do, by name: ``state`` (running, waiting, stopped or failed) and the ``code`` of what is in the way.
+
+        A machine that is dead is waited for, and so is whatever heals by itself: neither makes the node unready.
+        """
+        from guantong.base.error_table import ERRORS
+
+        def task(code: str | None, facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
+            if not code:
+                return {"state": "running", "code": "", "facts": {}}
+            row = ERRORS.get(code)
+            heals = row is not None and row.kind == "retry"
+            return {"state": "waiting" if heals else "failed", "code": code, "facts": dict(facts or {})}
+
+        tasks = {
+            f"connect {card.source}": {
+                "state": {"connected": "running", "finished": "running", "stopped": "stopped"}.get(card.state, "waiting"),
+                "code": (card.last_error or "") if card.state in ("lost", "connecting") else "",
+                "facts": dict(card.error_facts),
+            }
+            for card in self.connect.scorecards(self.participant)
+        }
+        error = self.fuse.error
+        tasks["keep"] = task(self.keep.failure(self.participant))
+        tasks["fuse"] = task(error.code, error.facts) if error is not None else task("")
+        tasks["prove"] = task(self.prove.failure(self.participant))
+        return tasks
 
     # -- what a partner delivers
 

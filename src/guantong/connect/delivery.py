@@ -71,6 +71,7 @@ class Delivery:
         self._rejected = self._lines = self._parsed = self._losses = 0
         self._lag_s: float | None = None
         self._error: str | None = None
+        self._error_facts: dict[str, Any] = {}
         self._error_at: int | None = None
         self._last_time: int | None = None
         self._position: int | None = None
@@ -130,6 +131,7 @@ class Delivery:
     def failed(self, error: GuantongError) -> None:
         """Remember the error on the scorecard."""
         self._error, self._error_at = error.code, self.clock.now()
+        self._error_facts = dict(error.facts)
         self._changed()
 
     def finished(self) -> None:
@@ -266,6 +268,7 @@ class Delivery:
             last_error_at=self._error_at,
             last_time=self._last_time,
             position=self._position,
+            error_facts=self._error_facts,
         )
 
     @property

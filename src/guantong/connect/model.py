@@ -275,6 +275,8 @@ class Scorecard:
     """Receive time of the last reading (ns)."""
     position: int | None
     """Position in the durable log that the last batch got."""
+    error_facts: Mapping[str, Any] = field(default_factory=dict)
+    """Facts of the last error: what fills the places in its sentence."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -537,6 +537,11 @@ class Keep:
         if not task.cancelled():
             task.exception()  # marked as seen: whoever waited got it, and a timer's is logged
 
+    def failure(self, participant: str) -> str:
+        """Code of the last failed commit, empty when the last one went well."""
+        state = self._states.get(participant)
+        return "" if state is None else state.error
+
     async def _commit_later(self, state: _State) -> None:
         try:
             await self._commit(state)

@@ -82,16 +82,17 @@ def _compact(context: Context, value: Any) -> str:
 
 
 @pass_context
-def _error(context: Context, code: str) -> dict[str, str]:
-    """Message and next step of a code, for places that hold only the code."""
+def _error(context: Context, code: str, facts: Mapping[str, Any] | None = None) -> dict[str, str]:
+    """Message and next step of a code; where a place holds the code without its facts, a dash stands for each."""
     row = ERRORS.get(code)
     if row is None:
         return {"code": code, "message": code, "hint": ""}
     zh = context["lang"].startswith("zh")
+    known = _Blank(facts or {})
     return {
         "code": code,
-        "message": row.message_zh if zh else row.message_en,
-        "hint": row.hint_zh if zh else row.hint_en,
+        "message": (row.message_zh if zh else row.message_en).format_map(known),
+        "hint": (row.hint_zh if zh else row.hint_en).format_map(known),
     }
 
 

@@ -43,6 +43,7 @@ def card_of(card: Scorecard) -> dict[str, Any]:
         "lines": card.lines,
         "losses": card.losses,
         "last_error": card.last_error,
+        "error_facts": {name: str(value)[:300] for name, value in card.error_facts.items()},
         "last_error_at": time_of(card.last_error_at),
         "last_time": time_of(card.last_time),
         "position": card.position,

@@ -92,10 +92,15 @@ async def overview(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     names = {
         f"signal:{one.id}": (one.name or one.native_id, one.source, one.id) for one in await rooms.fuse.signals(me)
     }
+    datasets = await rooms.describe.datasets(me)
+    titles = {f"dataset:{one.id}": {"en": one.title_en, "zh": one.title_zh} for one in datasets}
     rows = []
     for one in grades:
         name, source, signal_id = names.get(one.id, (one.id, "", None))
-        rows.append({**grade_of(one), "name": name, "source": source, "signal_id": signal_id})
+        title = titles.get(one.id)
+        if title is not None:
+            name = f"{title['en']} {title['zh']}"
+        rows.append({**grade_of(one), "name": name, "source": source, "signal_id": signal_id, "title": title})
     wanted = ask.query.get("level", "")
     chosen = found(
         [row for row in rows if not wanted or row["level"] == wanted],
@@ -105,7 +110,6 @@ async def overview(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     levels: dict[str, int] = {}
     for row in rows:
         levels[row["level"]] = levels.get(row["level"], 0) + 1
-    datasets = await rooms.describe.datasets(me)
     qualities = [await rooms.govern.quality(me, one.id) for one in datasets]
     stated = {one.dataset_id: one for one in await rooms.govern.all_rights(me)}
     decisions = await rooms.govern.decisions(me, limit=1000)

@@ -16,10 +16,13 @@ async def overview(rooms: Rooms, _: Ask) -> dict[str, Any]:
     stuck = await rooms.outbox.stuck(rooms.participant)
     return {
         "settings": [
-            {"name": name, **{key: _plain(value) for key, value in row.items()}}
+            {"name": name, "stage": name.partition(".")[0], **{key: _plain(value) for key, value in row.items()}}
             for name, row in sorted(rooms.config.items())
         ],
-        "health": [{"name": name, **dict(row)} for name, row in sorted(rooms.health().items())],
+        "health": [
+            *({"name": name, "code": "", "facts": {}, **dict(row)} for name, row in rooms.health().items()),
+            {"name": "outbox", "state": "waiting" if stuck else "running", "code": "", "facts": {}, "stuck": len(stuck)},
+        ],
         "stuck": [
             {
                 "kind": one.kind,
