@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guantong.web.drawing import curve_lines, tolerance
-from guantong.web.shown import compact, duration, number, percent, significant, size
+from guantong.web.shown import compact, duration, number, percent, significant, size, unit
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,36 @@ def test_a_measurement_stands_within_its_tolerance_bar_where_it_is() -> None:
     assert bar is not None
     assert bar["left"] == bar["nominal"] == 72.0
     assert bar["right"] == 139.0
-    assert tolerance({"left": {**side, "lower": None}, "right": None}) is None
+    assert tolerance({"left": {**side, "lower": None, "upper": None}, "right": None}) is None
+
+
+def test_one_limit_alone_is_a_tolerance_too() -> None:
+    flatness = tolerance({"left": {"lower": None, "upper": 0.05, "nominal": None, "value": 0.025}, "right": None})
+    size = tolerance({"left": {"lower": None, "upper": 11.0, "nominal": 10.5, "value": 10.5}, "right": None})
+
+    assert flatness is not None
+    assert (flatness["words"], flatness["left"]) == ("≤ 0.05", 72.0)
+    assert size is not None
+    assert (size["words"], size["left"], size["nominal"]) == ("≤ 11", 72.0, 72.0)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("Cel", "°C"),
+        ("kW.h", "kWh"),
+        ("{rev}/min", "rev/min"),
+        ("[psi]", "psi"),
+        ("um", "µm"),
+        ("mm/s", "mm/s"),
+        ("N.m", "N·m"),
+        ("1", ""),
+        ("", ""),
+        ("件", "件"),
+    ],
+)
+def test_a_unit_code_reads_as_people_write_the_unit(code: str, words: str) -> None:
+    assert unit(code) == words
 
 
 @given(st.binary(max_size=400), st.text(max_size=50))

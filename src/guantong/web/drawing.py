@@ -71,20 +71,29 @@ def curve_lines(curve: Mapping[str, Any], width: int = 720, height: int = 140) -
     }
 
 
+def _two_limits(side: Mapping[str, Any]) -> bool:
+    return side["lower"] is not None and side["upper"] is not None and bool(side["upper"] > side["lower"])
+
+
 def tolerance(row: Mapping[str, Any], width: int = 144) -> dict[str, Any] | None:
     """Where two measurements lie within the tolerance: marks from 0 to ``width``, the zone as a bar; outside it they go to the edge."""
     left, right = row.get("left"), row.get("right")
-    limits = next(
-        (
-            side
-            for side in (left, right)
-            if side and side["lower"] is not None and side["upper"] is not None and side["upper"] > side["lower"]
-        ),
-        None,
-    )
+    sides = [side for side in (left, right) if side]
+    limits = next((side for side in sides if _two_limits(side)), None)
+    words = None
     if limits is None:
-        return None
-    low, high = limits["lower"], limits["upper"]
+        # only one limit: a zone of form reaches from zero to it, other sizes as far on the other side of their nominal
+        limits = next((side for side in sides if (side["lower"] is None) != (side["upper"] is None)), None)
+        if limits is None:
+            return None
+        below = limits["lower"] is None
+        only, middle = limits["upper"] if below else limits["lower"], limits["nominal"] or 0.0
+        words = f"{'≤' if below else '≥'} {number(only)}"
+        low, high = (min(middle * 2 - only if middle else 0.0, only), only) if below else (only, middle * 2 - only)
+        if high <= low:
+            return {"start": 0.0, "end": 0.0, "left": None, "right": None, "nominal": None, "words": words}
+    else:
+        low, high = limits["lower"], limits["upper"]
     zone, start = width * 0.8, width * 0.1
 
     def place(side: Mapping[str, Any] | None) -> float | None:
@@ -102,7 +111,7 @@ def tolerance(row: Mapping[str, Any], width: int = 144) -> dict[str, Any] | None
         "nominal": round(start + (nominal - low) / (high - low) * zone, 1)
         if nominal is not None and low <= nominal <= high
         else None,
-        "words": f"{number(low)} – {number(high)}",
+        "words": words or f"{number(low)} – {number(high)}",
     }
 
 

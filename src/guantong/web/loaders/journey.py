@@ -12,7 +12,7 @@ from guantong.base.errors import GuantongError
 from guantong.journey import JOURNEY
 from guantong.web.ask import Ask
 from guantong.web.loaders.exchange import turn_of
-from guantong.web.loaders.fuse import curve, finding_of
+from guantong.web.loaders.fuse import curve, finding_of, part
 from guantong.web.loaders.watch import warning_of
 from guantong.web.rooms import Rooms
 
@@ -29,14 +29,18 @@ def _stop(state: str, figure: str, detail: str, **facts: Any) -> dict[str, Any]:
 async def _connect(rooms: Rooms) -> dict[str, Any]:
     cards = rooms.connect.scorecards(rooms.participant)
     if not cards:
+        received = (await rooms.fuse.counts(rooms.participant)).received
+        if received:
+            return _stop("ok", "received-once", "from-files", received=received)
         return _stop("idle", "sources", "none-yet", n=0)
     down = sum(card.state == "lost" for card in cards)
     rate = sum(card.rate_hz for card in cards)
     if down:
         return _stop("warn", "sources", "down", n=len(cards), down=down)
-    received = sum(card.received for card in cards)
     if rate:
         return _stop("ok", "sources", "rate", n=len(cards), rate=rate)
+    # scorecards begin anew with the node; fuse's account doesn't
+    received = max(sum(card.received for card in cards), (await rooms.fuse.counts(rooms.participant)).received)
     return _stop("ok", "sources", "received", n=len(cards), received=received)
 
 
@@ -45,6 +49,8 @@ async def _keep(rooms: Rooms) -> dict[str, Any]:
     rows = stats.rows + stats.measurements + stats.tail_rows
     if stats.refused:
         return _stop("warn", "rows", "refused", rows=rows, refused=stats.refused)
+    if stats.measurements and not stats.rows:
+        return _stop("ok", "measurements", "measurements-kept", n=stats.measurements, bytes=stats.bytes)
     return _stop(
         "ok" if stats.logged else "idle",
         "rows",
@@ -63,6 +69,12 @@ async def _fuse(rooms: Rooms) -> dict[str, Any]:
         offsets = [float(str(one.value.get("offset_s", 0))) for one in clocks]
         return _stop("ok", "offset", "clock-found", seconds=max(offsets, key=abs))
     signals = len(await rooms.fuse.signals(rooms.participant))
+    if not signals:
+        from guantong.fuse.parts import joined
+
+        known = joined(await rooms.fuse.parts(rooms.participant))
+        if known:
+            return _stop("ok", "parts", "parts-of", n=len(known), measured=counts.kept)
     return _stop("ok" if counts.received else "idle", "signals", "duplicates", n=signals, duplicates=counts.duplicates)
 
 
@@ -213,9 +225,7 @@ async def _decisions(rooms: Rooms) -> list[dict[str, Any]]:
     ]
     wanted += [_wanted("dispute", "/invoices", number=invoice.number) for invoice in await rooms.settle.disputes(me)]
     unsure = [one for one in await rooms.fuse.parts(me) if len(one.names) > 1 and one.confidence < 0.9]
-    wanted += [
-        _wanted("part", _at("parts", part.id), one=part.names[0][1], other=part.names[-1][1]) for part in unsure[:5]
-    ]
+    wanted += [_wanted("part", _at("parts", one.id), one=one.names[0][1], other=one.names[-1][1]) for one in unsure[:5]]
     stuck = len(await rooms.outbox.stuck(me))
     if stuck:
         wanted.append(_wanted("stuck", "/settings", n=stuck))
@@ -259,18 +269,39 @@ async def _plot(rooms: Rooms) -> dict[str, Any] | None:
     }
 
 
+async def _part(rooms: Rooms) -> dict[str, Any] | None:
+    """Where no machine is read: one part with the measurements of both companies side by side, the most that are known."""
+    from guantong.fuse.parts import joined
+
+    known = await rooms.fuse.parts(rooms.participant)
+    if not known:
+        return None
+    names = {one.id: len(one.names) for one in joined(known)}
+    first = max(known, key=lambda one: (names.get(one.id, 1), one.confidence))
+    shown = await part(rooms, Ask(path={"id": first.id}))
+    return {
+        "id": first.id,
+        "title": shown["title"],
+        "sides": shown["sides"],
+        "matched": shown["matched"],
+        "rows": [row for row in shown["rows"] if row["left"]][:6],
+    }
+
+
 async def journey(rooms: Rooms, _: Ask) -> dict[str, Any]:
     """The whole line at a glance."""
     stops = await _stations(rooms)
     found = await rooms.fuse.findings(rooms.participant)
     warnings = await rooms.watch.warnings(rooms.participant)
+    drawn = await _plot(rooms)
     return {
         "stations": stops,
         "states": {one["stage"]: one["state"] for one in stops},
         "decisions": await _decisions(rooms),
         "troubles": [finding_of(one) for one in sorted(found, key=lambda one: -one.start)][:10],
         "troubles_total": len(found),
-        "plot": await _plot(rooms),
+        "plot": drawn,
+        "part": await _part(rooms) if drawn is None else None,
         "warning": warning_of(warnings[-1]) if warnings else None,
         "sources": len(rooms.connect.scorecards(rooms.participant)),
     }
