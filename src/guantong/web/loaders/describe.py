@@ -9,6 +9,7 @@ from typing import Any
 from guantong.web.ask import Ask, cut, found, time_of
 from guantong.web.loaders.fuse import signal_of
 from guantong.web.loaders.govern import grade_of, quality_of, rights_of
+from guantong.web.loaders.labels import labels
 from guantong.web.rooms import Rooms
 
 __all__ = ["dataset", "dataset_of", "lineage", "overview"]
@@ -100,7 +101,9 @@ async def lineage(rooms: Rooms, ask: Ask) -> dict[str, Any]:
         starts += [f"fuse:signal:{one.id}" for one in await rooms.fuse.signals(me)][:10]
     back = await rooms.describe.lineage(me, node, "back") if node else []
     forward = await rooms.describe.lineage(me, node, "forward") if node else []
+    shown = [*back[:200], *forward[:200]]
     return {
+        "labels": await labels(rooms, {node, *starts, *(end for one in shown for end in (one.source, one.target))}),
         "id": node,
         "starts": starts,
         "back": [{"from": edge.source, "to": edge.target, "relation": edge.relation} for edge in back][:200],

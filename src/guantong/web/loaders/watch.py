@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from guantong.base.clock import NS
 from guantong.web.ask import Ask, not_found, time_of
 from guantong.web.loaders.fuse import curve, finding_of, plain
+from guantong.web.loaders.labels import labels
 from guantong.web.rooms import Rooms
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def chart_of(one: Chart) -> dict[str, Any]:
         "characteristic": one.characteristic,
         "name": one.name,
         "unit": one.unit,
+        "source": one.source,
         "parts": list(one.parts)[:200],
         "values": [plain(value) for value in one.values][:200],
         "centre": plain(one.centre),
@@ -100,7 +102,7 @@ async def overview(rooms: Rooms, _: Ask) -> dict[str, Any]:
                         "end": item.end / NS,
                         "seconds": (item.end - item.start) / NS,
                     }
-                    for item in one.intervals[-300:]
+                    for item in [item for item in one.intervals if item.end - item.start >= NS][-300:]
                 ],
             }
             for one in availability
@@ -171,5 +173,6 @@ async def warning(rooms: Rooms, ask: Ask) -> dict[str, Any]:
         "title": shown["signal"] or shown["source"],
         "warning": shown,
         "curves": curves,
+        "labels": await labels(rooms, {end for one in edges for end in (one.source, one.target)}),
         "touches": [{"from": edge.source, "to": edge.target, "relation": edge.relation} for edge in edges][:30],
     }
