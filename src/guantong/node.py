@@ -389,7 +389,9 @@ class Node:
 
         tasks = {
             f"connect {card.source}": {
-                "state": {"connected": "running", "finished": "running", "stopped": "stopped"}.get(card.state, "waiting"),
+                "state": {"connected": "running", "finished": "running", "stopped": "stopped"}.get(
+                    card.state, "waiting"
+                ),
                 "code": (card.last_error or "") if card.state in ("lost", "connecting") else "",
                 "facts": dict(card.error_facts),
             }

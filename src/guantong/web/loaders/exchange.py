@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from guantong.base.errors import GuantongError, Refused
 from guantong.web.ask import Ask, cut, not_found, time_of
 from guantong.web.rooms import Rooms
 
@@ -12,9 +13,6 @@ if TYPE_CHECKING:
     from guantong.exchange.model import Agreement, Negotiation, Receipt, Transfer
 
 __all__ = ["catalogue", "contract", "contracts", "partners", "products"]
-
-ENFORCED = frozenset({"purpose", "recipient", "dateTime", "count", "elapsedTime", "eventCount"})
-"""Left operands that this node checks at each access; every other constraint is a legal term, and is called so."""
 
 _ENDED = frozenset({"FINALIZED", "TERMINATED"})
 
@@ -79,41 +77,34 @@ def agreement_of(one: Agreement) -> dict[str, Any]:
 
 
 def constraints_of(policy: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Each rule of an ODRL policy in one line, with what becomes of it: enforced here, or a legal term between the parties."""
-    lines: list[dict[str, Any]] = []
-    for kind in ("permission", "prohibition", "obligation"):
-        rules: Any = policy.get(kind) or []
-        for rule in rules if isinstance(rules, list) else [rules]:
-            if not isinstance(rule, Mapping):
-                continue
-            action = _word(rule.get("action"))
-            constraints: Any = rule.get("constraint") or []
-            listed = constraints if isinstance(constraints, list) else [constraints]
-            if not listed:
-                lines.append(
-                    {
-                        "rule": kind,
-                        "action": action,
-                        "left": "",
-                        "operator": "",
-                        "right": "",
-                        "enforced": kind == "permission",
-                    }
-                )
-            for one in listed:
-                if isinstance(one, Mapping):
-                    left = _word(one.get("leftOperand"))
-                    lines.append(
-                        {
-                            "rule": kind,
-                            "action": action,
-                            "left": left,
-                            "operator": _word(one.get("operator")),
-                            "right": _word(one.get("rightOperand")),
-                            "enforced": left in ENFORCED and kind == "permission",
-                        }
-                    )
-    return lines[:100]
+    """Each term of a policy in one line, with what exchange makes of it: enforced here, or a legal term between the parties. A policy that
+    exchange refuses (a stranger's may hold anything) is one line that names the refused term.
+    """
+    from guantong.exchange.policy import compile_policy
+
+    line: dict[str, Any] = {"rule": "", "action": "", "left": "", "operator": "", "right": "", "enforced": False}
+    try:
+        read = compile_policy(policy).constraints
+    except GuantongError as error:
+        return [{**line, "refused": {"en": error.message("en"), "zh": error.message("zh")}}]
+    except (TypeError, ValueError, AttributeError, LookupError):
+        unread = Refused("exchange.term-refused", term="permission", reason="a rule must be an object")
+        return [{**line, "refused": {"en": unread.message("en"), "zh": unread.message("zh")}}]
+    bare = {(one.place, one.action) for one in read if one.left}
+    return [
+        {
+            **line,
+            "rule": one.place,
+            "action": one.action,
+            "left": _word(one.left),
+            "operator": one.operator,
+            "right": ", ".join(one.right[:20]),
+            "enforced": one.status == "enforced",
+            "refused": None,
+        }
+        for one in read
+        if one.left or (one.place, one.action) not in bare
+    ][:100]
 
 
 def _word(value: Any) -> str:
@@ -278,8 +269,12 @@ async def contract(rooms: Rooms, ask: Ask) -> dict[str, Any]:
         for one in (await rooms.settle.invoices(me, agreement.id) if agreement else [])
     ]
     policy = agreement.agreement if agreement else (talk.offer if talk else {})
+    dataset_id = agreement.dataset_id if agreement else (talk.dataset_id if talk else key)
+    known = next((one for one in await rooms.describe.datasets(me) if one.id == dataset_id), None)
     return {
-        "title": agreement.dataset_id if agreement else (talk.dataset_id if talk else key),
+        "title": dataset_id,
+        "dataset": dataset_id,
+        "named": None if known is None else {"en": known.title_en, "zh": known.title_zh},
         "agreement": None if agreement is None else agreement_of(agreement),
         "talk": None if talk is None else negotiation_of(talk),
         "constraints": constraints_of(policy),

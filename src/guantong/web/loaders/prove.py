@@ -65,6 +65,39 @@ async def evidence(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     }
 
 
+_SUBJECTS = (
+    "product",
+    "dataset",
+    "number",
+    "source",
+    "subject",
+    "signal",
+    "table",
+    "name",
+    "report",
+    "component",
+    "kind",
+    "id",
+)
+"""Fields of an entry's body that tell it from others of its kind, the most telling first."""
+
+
+def _about(body: Any) -> dict[str, str]:
+    """What the entry is about: the state it came to and its subject, as its body says."""
+    if not isinstance(body, dict):
+        return {"state": "", "subject": "", "total": ""}
+    inner = body["record"] if isinstance(body.get("record"), dict) else {}
+    subject = next((str(place[name]) for place in (body, inner) for name in _SUBJECTS if place.get(name)), "")
+    rest = str(body.get("pid") or body.get("transfer") or body.get("agreement") or body.get("agreementId") or "")
+    if not subject and rest:
+        subject = rest.rsplit(":", 1)[-1].rsplit("/", 1)[-1][:8]
+    return {
+        "state": str(body.get("state") or body.get("outcome") or body.get("level") or ""),
+        "subject": subject.removeprefix("dataset:").removeprefix("signal:")[:80],
+        "total": f"{body['currency']} {body['total']}" if body.get("currency") and body.get("total") else "",
+    }
+
+
 def _entry(row: Any, size: int, witnessed: int) -> dict[str, Any]:
     leaf = orjson.loads(row["leaf"])
     return {
@@ -72,5 +105,6 @@ def _entry(row: Any, size: int, witnessed: int) -> dict[str, Any]:
         "kind": row["kind"],
         "at": time_of(row["recorded_at"]),
         "body": leaf.get("body", {}),
+        "about": _about(leaf.get("body", {})),
         "proof": "witnessed" if row["number"] < witnessed else "in-tree" if row["number"] < size else "waiting",
     }

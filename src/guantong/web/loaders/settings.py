@@ -21,7 +21,13 @@ async def overview(rooms: Rooms, _: Ask) -> dict[str, Any]:
         ],
         "health": [
             *({"name": name, "code": "", "facts": {}, **dict(row)} for name, row in rooms.health().items()),
-            {"name": "outbox", "state": "waiting" if stuck else "running", "code": "", "facts": {}, "stuck": len(stuck)},
+            {
+                "name": "outbox",
+                "state": "waiting" if stuck else "running",
+                "code": "",
+                "facts": {},
+                "stuck": len(stuck),
+            },
         ],
         "stuck": [
             {
