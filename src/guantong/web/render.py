@@ -373,7 +373,7 @@ class Render:
             "page": page,
             "stage": page.stage,
             "states": data["states"] if page.name == "journey" else await self._rail(),
-            "title": data.get("title") or say(language, f"{page.name}.title"),
+            "title": _title(data.get("title"), language) or say(language, f"{page.name}.title"),
             "other": {tag: "?" + urlencode({**query, "lang": tag}) for tag in LANGUAGES if tag != language},
             "api_url": "/api" + url.path + (f"?{urlencode(query)}" if query else ""),
             "live_url": "/live" + url.path + (f"?{urlencode(query)}" if query else "") if page.live else "",
@@ -421,6 +421,12 @@ class Render:
         """The step between the link and the pages."""
         context = self._base(language, None) | {"title": say(language, "signin.title"), "signed_in": False}
         return self._env.get_template("signed_in.html").render(context)
+
+
+def _title(title: Any, language: str) -> str:
+    if isinstance(title, Mapping):
+        return str(title["zh" if language.startswith("zh") else "en"])
+    return str(title or "")
 
 
 def _pairs(url: URL) -> list[tuple[str, str]]:

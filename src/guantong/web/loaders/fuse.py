@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from guantong.base.clock import NS, iso
 from guantong.connect.rules import out_of_tolerance
 from guantong.web.ask import Ask, cut, found, not_found, time_of
+from guantong.web.loaders.labels import labels
 from guantong.web.rooms import Rooms
 
 if TYPE_CHECKING:
@@ -362,6 +363,8 @@ async def part(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     compared, matched = await _compared(rooms, sides, order)
     edges = await rooms.describe.lineage(me, f"fuse:part:{one.id}", "back")
     forward = await rooms.describe.lineage(me, f"fuse:part:{one.id}", "forward")
+    shown = [*edges, *forward]
+    shared = await _shared(rooms, {source for side in sides.values() for source in [side[0]["source"]]})
     models = {row["model"] for rows in sides.values() for row in rows}
     findings = [
         finding_of(item)
@@ -372,11 +375,15 @@ async def part(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     ]
     whole = next(item for item in joined(every_part) if item.serial == one.serial and set(one.names) <= set(item.names))
     return {
-        "title": f"{whole.design.replace('_', ' ')} {whole.serial}".strip().capitalize(),
+        "title": {
+            "en": f"{whole.design.replace('_', ' ')} No. {whole.serial}" if whole.serial else whole.design,
+            "zh": f"{whole.design.replace('_', ' ')} {whole.serial} 号" if whole.serial else whole.design,
+        },
         "part": part_of(whole),
         "sides": [
             {
                 "source": name,
+                "partner": "/" in name,
                 "characteristics": len(sides[name]),
                 "measured_time": time_of(_first_time(sides[name]) or None),
                 "report": sides[name][0]["report"],
@@ -387,10 +394,37 @@ async def part(rooms: Rooms, ask: Ask) -> dict[str, Any]:
         "rows": compared,
         "matched": matched,
         "findings": findings[:20],
-        "thread": [{"from": edge.source, "to": edge.target, "relation": edge.relation} for edge in [*edges, *forward]][
-            :60
-        ],
+        "shared": shared,
+        "labels": await labels(rooms, {end for edge in shown for end in (edge.source, edge.target)}),
+        "thread": [{"from": edge.source, "to": edge.target, "relation": edge.relation} for edge in shown][:60],
     }
+
+
+async def _shared(rooms: Rooms, sources: set[str]) -> list[dict[str, Any]]:
+    """Agreements under which inspection data went to a partner or came from one, each with its receipts."""
+    me = rooms.participant
+    datasets = {one.id for one in await rooms.describe.datasets(me) if one.kind == "measurements"}
+    found = []
+    for deal in await rooms.exchange.agreements(me):
+        ours = deal.role == "provider" and deal.dataset_id in datasets
+        theirs = deal.role == "consumer" and any(one.endswith("/" + deal.dataset_id) for one in sources)
+        if not (ours or theirs):
+            continue
+        receipts = await rooms.exchange.receipts(me, deal.id)
+        both = [one for one in receipts if one.state == "acknowledged"]
+        found.append(
+            {
+                "agreement": deal.id,
+                "dataset": deal.dataset_id,
+                "partner": deal.partner,
+                "ours": ours,
+                "agreed_at": time_of(deal.agreed_at),
+                "receipts": len(receipts),
+                "sealed": len(both),
+                "sealed_at": time_of(max(one.recorded_at for one in both)) if both else None,
+            }
+        )
+    return found[:5]
 
 
 def _first_time(rows: list[dict[str, Any]]) -> int:
