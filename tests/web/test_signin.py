@@ -161,7 +161,7 @@ async def test_what_changes_something_needs_the_token_of_the_session(
         await browser.post(path, {**form, "_csrf": token}, headers={"origin": "http://127.0.0.1:8443"})
     ).status == 303
     done = await browser.post("/api" + path, json_body=form, headers={"x-csrf-token": token})
-    assert done.json == {"graded": 0, "next": "/govern"}
+    assert done.json == {"graded": 0, "datasets": 0, "next": "/govern"}
 
 
 @session_loop
