@@ -171,7 +171,9 @@ class Office:
 
 async def main(directory: str, port: str) -> None:
     """Serve until the input ends."""
-    config = load({"node.directory": Path(directory), "web.port": int(port), "web.host": "127.0.0.1"}, environment={})
+    # a partner is killed every few seconds here: a message that has failed often must not wait out half a minute after it is back
+    flags = {"web.port": int(port), "web.host": "127.0.0.1", "outbox.longest-backoff-s": 1.0}
+    config = load({"node.directory": Path(directory), **flags}, environment={})
     node = Node(config)
     await node.start()
     await node.serve()
