@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from guantong.base.errors import GuantongError
+from guantong.base.errors import GuantongError, Retryable
 from guantong.config import load
 from guantong.node import Node, run_async
 
@@ -94,7 +94,11 @@ class Office:
 
     async def settled(self) -> dict[str, Any]:
         """Wait until nothing is on its way out and the log has caught up."""
-        await asyncio.wait_for(self.node.outbox.drained(), 60)
+        try:
+            await asyncio.wait_for(self.node.outbox.drained(), 3)
+        except TimeoutError:
+            # the partner may be dead just now: say so, that whoever waits brings it back and asks again
+            raise Retryable("exchange.wait-ended", pid="outbox", wanted="drained", state="waiting") from None
         await self.node.prove.catch_up(self.me)
         return {}
 
