@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup setup-dev demo test lint bench conformance soak clean
+.PHONY: help setup setup-dev peers demo test lint bench conformance soak clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -31,6 +31,9 @@ $(VENV)/dev: $(VENV)/core requirements-dev.lock
 setup: $(VENV)/core ## Install guantong and what the demo needs into .venv
 
 setup-dev: $(VENV)/dev ## The same with the tools of tests and lint
+
+peers: setup-dev ## Servers and verifiers from npm that tests talk to, under tests/peers (Node comes from a PyPI wheel)
+	@cmp -s tests/peers/package-lock.json tests/peers/node_modules/made || { PATH="$(CURDIR)/$(BIN):$$PATH" npm --prefix tests/peers ci --ignore-scripts --no-audit --no-fund --loglevel=error && cp tests/peers/package-lock.json tests/peers/node_modules/made; }
 
 demo: setup ## Two companies, simulated machines, the whole journey
 	$(BIN)/guantong demo

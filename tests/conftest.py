@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -37,13 +39,40 @@ def tool() -> Callable[[str], str]:
     """``tool("java")`` returns the path of a foreign program, or skips the test with its name."""
 
     def find(name: str) -> str:
-        path = shutil.which(name)
+        path = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
         if path is None:
             missing(name, "not found on this machine")
         assert path is not None
         return path
 
     return find
+
+
+@dataclass(frozen=True, slots=True)
+class Peers:
+    """Programs in JavaScript that we did not write, and the Node that runs them."""
+
+    node: str
+    folder: Path
+
+    def run(self, script: Path, *arguments: str) -> list[str]:
+        """The command line that runs a script of ours; it reaches the peers with ``require(process.env.PEERS + "/<package>")``."""
+        return [self.node, str(script), *arguments]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """This process's environment and where the peers are (``PEERS`` and ``NODE_PATH``)."""
+        return {**os.environ, "PEERS": str(self.folder), "NODE_PATH": str(self.folder)}
+
+
+@pytest.fixture(scope="session")
+def peers() -> Peers:
+    """The npm packages of tests/peers (``make peers``) on the pinned Node of the PyPI wheel."""
+    folder = Path(__file__).resolve().parent / "peers" / "node_modules"
+    node = Path(sys.executable).with_name("node")
+    if not folder.is_dir() or not node.exists():
+        missing("peers", "run `make peers` first")
+    return Peers(str(node), folder)
 
 
 class TestClock:
