@@ -90,8 +90,8 @@ ERRORS: dict[str, ErrorRow] = {
     # connect
     "connect.address-unusable": ErrorRow(
         "config", 400, 2,
-        "The address {base} can't be used: {reason}.", "Write it as shdr://host:7878, http://host:5000/, opc.tcp://host:4840 or file:///folder.",
-        "地址 {base} 无法使用：{reason}。", "请写成 shdr://主机:7878、http://主机:5000/、opc.tcp://主机:4840 或 file:///目录。"),
+        "The address {base} can't be used: {reason}.", "Write it as shdr://host:7878, http://host:5000/, opc.tcp://host:4840, mqtt://host:1883/, sparkplug://host:1883/, modbus+tcp://host:502/1/, s7://host:102/0/1 or file:///folder.",
+        "地址 {base} 无法使用：{reason}。", "请写成 shdr://主机:7878、http://主机:5000/、opc.tcp://主机:4840、mqtt://主机:1883/、sparkplug://主机:1883/、modbus+tcp://主机:502/1/、s7://主机:102/0/1 或 file:///目录。"),
     "connect.agent-error": ErrorRow(
         "retry", 502, 3,
         "The agent at {base} answered with {error}.", "It is asked again by itself; if this stays, look into the agent's log.",
@@ -132,10 +132,18 @@ ERRORS: dict[str, ErrorRow] = {
         "skip", 422, 4,
         "“{text}” is not a finite number.", "Let the adapter send UNAVAILABLE where it has no value.",
         "“{text}” 不是有限数值。", "没有数值时，请让适配器发送 UNAVAILABLE。"),
+    "connect.refused": ErrorRow(
+        "config", 502, 2,
+        "{base} refused the connection: {reason}.", "Check user, password and rights of this source in the secret store.",
+        "{base} 拒绝连接：{reason}。", "请核对密钥库中该数据源的用户名、密码和权限。"),
     "connect.secret-in-address": ErrorRow(
         "config", 400, 2,
         "The address of {name} holds a user name or password.", "Take it out of the address and put it into the secret store.",
         "{name} 的地址中含有用户名或密码。", "请从地址中去掉，改存到密钥库。"),
+    "connect.secrets-unreadable": ErrorRow(
+        "config", 500, 2,
+        "The file of secrets {path} can't be used: {reason}.", "It is TOML: a table for each address with user, password or token.",
+        "密钥文件 {path} 无法使用：{reason}。", "文件为 TOML 格式：每个地址一张表，含 user、password 或 token。"),
     "connect.security-unsupported": ErrorRow(
         "config", 501, 2,
         "{name} asks for {scheme}, which this version can't keep; it is not read without.", "Offer the source on a protected network without it, or wait for a version that can.",

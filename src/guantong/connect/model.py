@@ -39,9 +39,38 @@ __all__ = [
 NAMESPACE = "urn:guantong:connect:"
 """Semantic ids of guantong's own terms in an AID document: this, followed by the term's name."""
 
-Kind = Literal["shdr", "shdr-log", "mtconnect", "opcua", "qif", "folder"]
-KINDS: tuple[Kind, ...] = ("shdr", "shdr-log", "mtconnect", "opcua", "qif", "folder")
-"""Kinds of sources; ``folder`` is a watched folder of CSV, Parquet, QIF, MTConnect and SHDR files."""
+Kind = Literal[
+    "shdr",
+    "shdr-log",
+    "mtconnect",
+    "opcua",
+    "qif",
+    "folder",
+    "mqtt",
+    "sparkplug",
+    "modbus",
+    "http",
+    "webhook",
+    "sql",
+    "s7",
+]
+KINDS: tuple[Kind, ...] = (
+    "shdr",
+    "shdr-log",
+    "mtconnect",
+    "opcua",
+    "qif",
+    "folder",
+    "mqtt",
+    "sparkplug",
+    "modbus",
+    "http",
+    "webhook",
+    "sql",
+    "s7",
+)
+"""Kinds of sources; ``folder`` is a watched folder of CSV, Excel, JSON lines, Parquet, QIF, MTConnect and SHDR files. ``s7`` is
+experimental: no independent server to prove it against is known."""
 
 PROTOCOLS: Mapping[str, str] = {
     "mtconnect": "http://www.w3.org/2011/http",
@@ -50,13 +79,20 @@ PROTOCOLS: Mapping[str, str] = {
     "shdr-log": NAMESPACE + "protocol:file",
     "qif": NAMESPACE + "protocol:file",
     "folder": NAMESPACE + "protocol:file",
+    "mqtt": "http://www.w3.org/2011/mqtt",
+    "sparkplug": NAMESPACE + "protocol:sparkplug",
+    "modbus": "http://www.w3.org/2011/modbus",
+    "http": "http://www.w3.org/2011/http",
+    "webhook": NAMESPACE + "protocol:webhook",
+    "sql": NAMESPACE + "protocol:sql",
+    "s7": NAMESPACE + "protocol:s7",
 }
 """Supplemental semantic id of the interface, by kind (AID 1.1, 2.3; the last ones are guantong's own)."""
 
 OWN_TERMS: Mapping[str, str] = {
     "kind": "which reader serves the interface, one of KINDS",
     "device": "MTConnect: name of the one device wanted; absent means every device of the agent",
-    "interval_ms": "MTConnect: how often the agent pushes; OPC UA: publishing interval",
+    "interval_ms": "MTConnect: how often the agent pushes; OPC UA: publishing interval; Modbus, S7, HTTP, SQL: time between two polls",
     "count": "MTConnect: most observations in one answer",
     "pattern": "folder: glob of the file names that are taken, for example *.csv",
     "time_column": "folder: the column that holds the time of a reading",
@@ -72,6 +108,25 @@ OWN_TERMS: Mapping[str, str] = {
     "unece": "property: UNECE code of the unit (OPC UA EUInformation.unitId)",
     "queue": "OPC UA: how many values the server keeps for an item while the line is down",
     "sampling_ms": "OPC UA: how often the server samples an item",
+    "topics": "MQTT: filters subscribed to, separated by blanks; absent means those of the properties, or # where there are none",
+    "version": "MQTT: protocol version, 3.1.1 or 5; absent means 5",
+    "client": "MQTT: client id, which keeps the session; absent means made of the source's name",
+    "qos": "MQTT: quality of service asked for, 0, 1 or 2; absent means 1",
+    "host_id": "Sparkplug: id of this host application; absent means guantong",
+    "group": "Sparkplug: the one group wanted; absent means every group",
+    "rebirth": "Sparkplug: no forbids asking an edge node for its birth again; absent means it is asked where data can't be understood",
+    "framing": "Modbus: tcp, or rtu for serial frames through a TCP gateway; absent means tcp",
+    "block": "Modbus: most registers, or bits, in one request; absent means 125",
+    "skip": "Modbus: most unwanted registers read along to join two requests; absent means 8",
+    "zero_based": "Modbus: false means that addresses count from 1; absent means from 0",
+    "table": "SQL: table or view that is read",
+    "key": "SQL: column that only grows, by which new rows are found; absent means the time column, or the whole table where it changed",
+    "limit": "SQL: most rows in one question; absent means 10000",
+    "method": "HTTP: GET or POST; absent means GET",
+    "body": "HTTP: what is sent with POST",
+    "rows": "HTTP, webhook: where in the answer the list of readings stands, / between the levels",
+    "time": "MQTT, HTTP, webhook: member that holds the time; absent means the usual names are looked for",
+    "sheet": "folder: sheet of an Excel workbook; absent means the first",
 }
 """Terms beside AID 1.1 and what they mean; their semantic id is NAMESPACE + name."""
 
@@ -345,6 +400,16 @@ class ConnectSettings:
     """How often a watched folder is looked at."""
     stop_wait_s: float = 5.0
     """Longest wait for the sink when a source is stopped."""
+    poll_s: float = 1.0
+    """How often a source that must be asked (Modbus, S7, HTTP) is asked, unless its interface says."""
+    poll_timeout_s: float = 3.0
+    """Longest wait for one answer of such a source."""
+    message_bytes: int = 1_048_576
+    """Largest message (MQTT), answer (HTTP) or request (webhook) taken."""
+    waiting_messages: int = 20_000
+    """Most messages that wait to be read; then the broker is not read from until they are."""
+    reorder_s: float = 2.0
+    """How long a Sparkplug message that came too early waits for the one before it, until the node is asked for its birth."""
     quarantine_notes: int = 5_000
     """Most quarantined pieces noted in one batch; further ones go into further batches."""
 
@@ -398,6 +463,7 @@ ENTRY_KINDS: tuple[EntryKind, ...] = (FILE_READ, SOURCE_ADDED, SOURCE_REMOVED)
 
 QUARANTINE_REASONS: Mapping[str, tuple[str, str]] = {
     "asset": ("An asset command; assets are not read", "资产命令，不读取资产"),
+    "before-birth": ("Data of an edge node whose birth was not seen", "未收到出生报文的边缘节点所发数据"),
     "broken-by-wrap": ("The line was broken at the width of a screen", "该行在屏幕宽度处被截断"),
     "conflict": ("Two versions of the recording stand in one file", "同一文件中并存两个版本的记录"),
     "empty-key": ("A value without a key", "有值但没有键"),
@@ -409,6 +475,7 @@ QUARANTINE_REASONS: Mapping[str, tuple[str, str]] = {
     "time": ("No readable time", "时间无法读取"),
     "too-long": ("Longer than the limit", "超过长度上限"),
     "truncated": ("It ends in the middle", "中途截断"),
+    "unknown-alias": ("An alias that no birth has named", "没有出生报文说明的别名"),
     "unreadable": ("Not well-formed", "格式不完整"),
     "unknown": ("A value of a kind that is not read", "不支持的值类型"),
 }
