@@ -201,7 +201,7 @@ def bad(rows: Iterable[Row]) -> list[Row]:
 
 
 def recordings(done: Iterable[Imported]) -> dict[str, Any]:
-    """Lines read, parsed and quarantined; the quarantined ones by file, offset and reason."""
+    """Lines read, parsed, put together again and quarantined; the quarantined ones by file, offset and reason."""
     done = list(done)
     fields: Counter[str] = Counter()
     for one in done:
@@ -210,6 +210,7 @@ def recordings(done: Iterable[Imported]) -> dict[str, Any]:
         "lines": sum(one.lines for one in done),
         "parsed": sum(one.parsed for one in done),
         "quarantined": sum(one.quarantined for one in done),
+        "mended": sum(one.facts["mended"] for one in done),
         "fields": dict(sorted(fields.items())),
         "pieces": [{"file": Path(one.path).name, **piece} for one in done for piece in one.facts["quarantined"]],
     }
@@ -394,7 +395,10 @@ def show(report: Mapping[str, Any], compared: Comparison, wanted: str) -> None:
     print(f"{report['data']}\n")
     for title, name in (("Mazak mill, one day", "mazak"), ("Hurco mills, part data", "part_data")):
         one = report[name]
-        print(f"{title}: {one['lines']:,} lines, {one['parsed']:,} parsed, {one['quarantined']} quarantined")
+        print(
+            f"{title}: {one['lines']:,} lines, {one['parsed']:,} parsed, {one['mended']} put together again, "
+            f"{one['quarantined']} quarantined"
+        )
         for piece in one["pieces"]:
             print(f"    {piece['file']} at byte {piece['offset']:,}: {piece['reason']}: {piece['text']!r}")
     for title, name in (("Supplier's FAIR", "fair"), ("Customer's incoming inspection", "incoming")):

@@ -21,6 +21,7 @@ from guantong.connect.rules import names_of, units_of
 from guantong.connect.shdr import Condition, Item, ShdrParser, condition, typed
 from guantong.connect.shdr_log import read_shdr_log
 from guantong.connect.shdr_tcp import items_of
+from guantong.connect.wrapped import Mender
 
 T = "2026-11-24T08:00:00Z"
 
@@ -71,31 +72,106 @@ async def test_every_reading_of_a_real_part_is_what_its_line_says(data_dir, deli
         assert float(value) == found if isinstance(found, int | float) else found == value
 
 
-async def test_part_files_with_broken_lines_quarantine_the_breaks_and_the_values_they_cut(data_dir, delivery, sink):
+async def test_numbers_that_a_script_cut_off_at_the_digits_of_the_year_are_put_back(data_dir, delivery, sink):
     path = data_dir / "nist_smstestbed/tdp_mtc/PartData/Box-Hurco02-01of20.txt"
     raw = path.read_bytes()
     stray = sum(1 for line in raw.split(b"\n") if line and b"|" not in line)
     readings, refused, lines, parsed = await read(path, delivery, sink)
+    mended = sink.noted("mended")
 
     assert stray > 0
-    assert Counter(piece["reason"] for piece in refused) == {"time": stray, "broken-by-wrap": stray}
-    assert lines == parsed + len(refused) == len(readings) + 2 * stray
-    for piece in refused:
-        assert raw[piece["offset"] :].startswith(piece["text"].encode())
+    assert refused == []
+    assert lines == parsed == raw.count(b"\n") - stray
+    assert len(mended) == stray
+    for piece in mended:
+        assert piece["how"] == "year"
+        assert raw[piece["offset"] :].replace(b"\n", b"", 1).startswith(piece["text"].encode())
+    assert ("Block_Number", 12017) in {(reading["signal"], value_of(reading)) for reading in readings}
 
 
 @pytest.mark.parametrize("name", ["1-31-2017-Hurco02", "1-31-2017-Hurco04"])
-async def test_a_hard_wrapped_recording_yields_only_readings_that_its_repaired_twin_has(data_dir, delivery, sink, name):
+async def test_a_hard_wrapped_recording_gives_the_readings_of_the_twin_that_nist_repaired(
+    data_dir, delivery, sink, name
+):
     folder = data_dir / "nist_smstestbed/tdp_mtc"
     readings, refused, lines, parsed = await read(folder / f"Raw/{name}.txt", delivery, sink)
-    clean = set()
-    for line in (folder / f"Clean/{name}-Clean.txt").read_text().splitlines():
+    clean = []
+    twin = (folder / f"Clean/{name}-Clean.txt").read_text().splitlines()
+    for line in twin:
         time, *pairs = line.split("|")
-        clean |= {(parse_iso(time), key, str(typed(value))) for key, value in zip(pairs[::2], pairs[1::2], strict=True)}
+        clean += [(parse_iso(time), key, str(typed(value))) for key, value in zip(pairs[::2], pairs[1::2], strict=True)]
 
-    assert len(readings) >= parsed > 0
-    assert len(refused) + parsed == lines
-    assert {(r["source_time"], r["signal"], str(value_of(r))) for r in readings} <= clean
+    assert refused == []
+    assert lines == parsed == len(twin)
+    assert [(r["source_time"], r["signal"], str(value_of(r))) for r in readings] == clean
+
+
+def wrapped(lines: list[str], width: int) -> str:
+    """Lines as a terminal without carriage returns shows them, copied off the screen."""
+    shown, column = [], 0
+    for line in lines:
+        text = " " * column + line
+        pieces = [text[at : at + width] for at in range(0, len(text), width)]
+        shown += pieces
+        column = len(pieces[-1]) % width
+    return "\n".join(shown) + "\n"
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.text("abcXYZ_", min_size=1, max_size=30), st.from_regex(r"[0-9]{1,30}(\.[0-9]{1,9})?", fullmatch=True)
+        ),
+        min_size=8,
+    ),
+    st.sampled_from([80, 132]),
+    st.integers(1, 7),
+)
+def test_what_a_screen_wrapped_is_put_together_as_it_was(pairs, width, step):
+    lines = [f"2017-02-01T10:{index:02d}:00.1250000Z|{key}|{value}" for index, (key, value) in enumerate(pairs[:60])]
+    lines += [f"2017-02-01T11:00:0{index}.0000000Z|long|{'9' * 130}" for index in range(3)]
+    physical = wrapped(lines, width).split("\n")[:-1]
+    mender, found = Mender(), []
+    whole = mender.feed(physical, range(len(physical)))
+    found = whole.lines + mender.rest().lines
+
+    assert found == lines
+
+    mender, found = Mender(), []
+    mender.feed(
+        physical, range(len(physical))
+    )  # the screen is known from here on: the rest may come in pieces of any size
+    mender.rest()
+    mender._column = 0
+    for at in range(0, len(physical), step):
+        found += mender.feed(physical[at : at + step], range(at, at + len(physical[at : at + step]))).lines
+
+    assert found + mender.rest().lines == lines
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [f"{T}|x|1", f"{T}|y|2"],
+        [f"{T}|x|1", "2024", f"{T}|y|2"],  # another year than that of the line
+        [f"{T}|x|word", "2026", f"{T}|y|2"],  # a word has no digits to come
+        [f"{T}|x|1", "20265x", f"{T}|y|2"],
+        ["2026", f"{T}|x|1"],
+        [
+            f"{T}|x|" + "1" * 200,
+            f"{T}|x|" + "1" * (80 - len(T) - 3),
+            "23",
+            f"{T}|x|" + "1" * (80 - len(T) - 3),
+            "45",
+        ],  # a wider line: no screen
+    ],
+)
+def test_breaks_that_no_rule_explains_are_left_to_the_parser(lines):
+    mender = Mender()
+    done = mender.feed(lines, range(len(lines)))
+
+    assert done.lines + mender.rest().lines == lines
+    assert done.made == []
 
 
 async def test_two_histories_in_one_file_are_quarantined_not_guessed(data_dir, delivery, sink):
@@ -104,7 +180,7 @@ async def test_two_histories_in_one_file_are_quarantined_not_guessed(data_dir, d
 
     assert readings == []
     assert {piece["reason"] for piece in refused} == {"conflict"}
-    assert len(refused) == lines == len(path.read_text().splitlines())
+    assert len(refused) == lines == len(path.read_text().splitlines()) - len(sink.noted("mended"))
 
 
 async def test_a_file_that_breaks_off_or_holds_other_bytes_is_read_up_to_there(tmp_path, delivery, sink):

@@ -104,7 +104,7 @@ async def read_file(path: Path, delivery: Delivery) -> Imported:
 
         if interface.properties:
             delivery.note(names=names_of(interface.properties), units=units_of(interface.properties))
-        facts["fields"] = await read_shdr_log(path, delivery, items_of(interface))
+        facts.update(await read_shdr_log(path, delivery, items_of(interface)))
     elif form == "mtconnect-streams":
         await _read_streams(path, delivery, facts)
     elif form == "qif":

@@ -5,8 +5,8 @@ pairs behind one time; a condition with ``time|key|level|native code|native seve
 ``time|key|native code|text``. The device model says which keys are conditions and messages; without one, a line of seven fields whose
 third is a level is a condition, and a line of four is one that was cut. Times have no, three, six, seven or nine fractional digits and may carry ``@duration``.
 
-What can't be read is quarantined with its offset and reason. A line that another was broken off from is quarantined as well, because
-its last value may be cut: that of a recording wrapped at the width of a screen, and that before a stray number with a year's digits.
+What can't be read is quarantined with its offset and reason. Broken lines of a recording are put together in ``wrapped.py``; a line that
+another was broken off from in a way that is not known there is quarantined as well, because its last value may be cut.
 """
 
 from __future__ import annotations
@@ -20,14 +20,12 @@ from guantong.base.batch import BAD, GOOD
 from guantong.base.clock import NS, parse_iso
 from guantong.base.errors import Skippable
 from guantong.connect.columns import Readings, Value
+from guantong.connect.wrapped import SCREEN_WIDTHS
 
-__all__ = ["LEVELS", "SCREEN_WIDTHS", "Condition", "Instants", "Item", "ShdrParser", "condition", "typed"]
+__all__ = ["LEVELS", "Condition", "Instants", "Item", "ShdrParser", "condition", "typed"]
 
 LEVELS = frozenset({"NORMAL", "WARNING", "FAULT", "UNAVAILABLE"})
 """Levels of a condition (MTConnect Part 3, condition states), in any case on the wire."""
-
-SCREEN_WIDTHS = (80, 132)
-"""Widths at which terminals break lines."""
 
 CONDITION_FIELDS = 7
 
