@@ -50,6 +50,14 @@ ERRORS: dict[str, ErrorRow] = {
         "skip", 400, 4,
         "“{text}” is not a time.", "Write times as RFC 3339, for example 2026-11-24T08:00:00Z.",
         "“{text}” 不是时间。", "请按 RFC 3339 书写时间，例如 2026-11-24T08:00:00Z。"),
+    "base.timestamp-malformed": ErrorRow(
+        "skip", 400, 4,
+        "This is not an RFC 3161 time stamp: {reason}.", "Ask its maker for the authority's whole answer (.tsr).",
+        "这不是 RFC 3161 时间戳：{reason}。", "请向出具方索取时间戳机构的完整应答（.tsr）。"),
+    "base.timestamp-refused": ErrorRow(
+        "refused", 403, 1,
+        "The time stamp does not hold: {reason}.", "Do not rely on the time it states; compare data, request and the authority's certificate.",
+        "时间戳不成立：{reason}。", "请勿采信其所载时间；请核对数据、请求和时间戳机构的证书。"),
     "base.unit-mismatch": ErrorRow(
         "skip", 400, 4,
         "Values in “{source}” can't be converted to “{target}”: they measure different things.", "Correct the unit in the source's settings or in the mapping.",
@@ -160,6 +168,10 @@ ERRORS: dict[str, ErrorRow] = {
         "config", 404, 2,
         "There is no source named {name}.", "List the sources and use one of their names.",
         "没有名为 {name} 的数据源。", "请查看数据源列表，使用其中的名称。"),
+    "connect.token-refused": ErrorRow(
+        "refused", 401, 1,
+        "There is no webhook {source} that this token opens.", "Send the token as Authorization: Bearer, or make a new one for the source.",
+        "没有可用此令牌打开的 Webhook {source}。", "请以 Authorization: Bearer 发送令牌，或为该数据源新建令牌。"),
     "connect.unreachable": ErrorRow(
         "retry", 502, 3,
         "{base} can't be reached: {reason}.", "Check that it runs and that address and port are right; it is tried again by itself.",
@@ -225,6 +237,10 @@ ERRORS: dict[str, ErrorRow] = {
         "skip", 400, 4,
         "This query can't be answered: {reason}.", "Correct the argument and ask again.",
         "无法回答该查询：{reason}。", "请改正参数后重试。"),
+    "keep.query-lost": ErrorRow(
+        "retry", 503, 3,
+        "The query was lost: {reason}.", "Ask again, for fewer signals or a shorter time if it happens again.",
+        "查询意外中断：{reason}。", "请重试；若再次发生，请减少信号或缩短时间范围。"),
     "keep.query-too-large": ErrorRow(
         "refused", 413, 1,
         "The answer would exceed the limit of {limit}.", "Ask for fewer signals or a shorter time, or downsample; exports stream without this limit.",
@@ -321,6 +337,14 @@ ERRORS: dict[str, ErrorRow] = {
         "skip", 502, 4,
         "The delivered data can't be read: {reason}.", "Pull again; if it repeats, ask the provider.",
         "无法读取交付的数据：{reason}。", "请重新拉取；若仍如此，请联系提供方。"),
+    "exchange.claims-refused": ErrorRow(
+        "refused", 401, 1,
+        "The caller's credentials are not accepted: {reason}.", "Present the required credentials of a trusted issuer; both are in the settings of exchange.",
+        "未接受对方的凭证：{reason}。", "请出示可信签发方签发的所需凭证，二者见 exchange 设置。"),
+    "exchange.claims-unreachable": ErrorRow(
+        "retry", 502, 3,
+        "The caller's credentials can't be checked now: {address}: {reason}.", "It is tried again with the next request.",
+        "暂时无法核验对方的凭证：{address}：{reason}。", "下次请求时会再次核验。"),
     "exchange.dataset-unknown": ErrorRow(
         "refused", 404, 1,
         "There is no dataset {dataset} on offer here.", "Look it up in the catalogue.",

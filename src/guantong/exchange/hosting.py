@@ -18,6 +18,7 @@ from guantong.base.clock import Clock
 from guantong.base.errors import Refused, Retryable
 from guantong.base.ids import NewId
 from guantong.base.wire import Http, Response
+from guantong.exchange.claims import Claims
 from guantong.exchange.identity import PARTNER_SERVICE, Identity, Resolver, Tokens, service_of
 from guantong.exchange.messages import PATH, base_of, content_digest
 from guantong.exchange.model import ExchangeSettings, Negotiation, Participant, Transfer
@@ -70,7 +71,8 @@ class Hosting:
         self.new_id = new_id
         self.resolver = Resolver(http, clock, settings)
         self.tokens = Tokens(records, self.resolver, clock, settings, new_id=new_id)
-        self.identify: Identify = identify or self.tokens.identify
+        self.claims = Claims(http, self.resolver, clock, settings, token_for=self._token_for)
+        self.identify: Identify = identify or self._identified
         self._hosted: dict[str, Hosted] = {}
         self._listeners: list[Callable[[str, str, str], None]] = []
         self._waiters: dict[tuple[str, str], list[asyncio.Future[None]]] = {}
@@ -85,6 +87,15 @@ class Hosting:
         if found is None:
             raise Refused("exchange.participant-unknown", participant=participant)
         return found
+
+    async def _identified(self, participant: str, authorization: str) -> Participant:
+        caller = await self.tokens.identify(participant, authorization)
+        if not self.settings.required_credentials:
+            return caller
+        return await self.claims.proven(participant, caller)
+
+    def _token_for(self, participant: str, audience: str, access_token: str) -> str:
+        return self.tokens.issue(self.hosted(participant).identity, audience, access_token=access_token)
 
     async def request(
         self,

@@ -75,6 +75,24 @@ class ExchangeSettings:
     page_size: int = 500
     """Datasets on one page of the catalogue."""
 
+    required_credentials: tuple[str, ...] = ()
+    """Credentials that a caller must show beside its identity token: types (``MembershipCredential``) or whole scopes. Empty: none."""
+
+    trusted_issuers: tuple[str, ...] = ()
+    """DIDs whose credentials are believed; ``did:web:leader.example MembershipCredential`` believes one type of it only."""
+
+    claims_cache_s: int = 60
+    """How long a verified presentation and a status list are kept at most, seconds; a revocation takes effect within this time."""
+
+    presented_credentials: tuple[str, ...] = ("MembershipCredential",)
+    """Types of our own credentials that a partner we call may ask for."""
+
+    issued_credentials: tuple[str, ...] = ()
+    """Types of credentials that this node issues to others; empty: it is no issuer."""
+
+    issued_lifetime_d: int = 365
+    """How long a credential that this node issues holds, days."""
+
 
 @dataclass(frozen=True, slots=True)
 class Participant:
