@@ -104,6 +104,14 @@ ERRORS: dict[str, ErrorRow] = {
         "retry", 502, 3,
         "The agent at {base} answered with {error}.", "It is asked again by itself; if this stays, look into the agent's log.",
         "代理 {base} 返回 {error}。", "系统会自动重试；若持续出现，请查看该代理的日志。"),
+    "connect.certificate-unknown": ErrorRow(
+        "config", 403, 2,
+        "The server at {base} shows a certificate that nobody has accepted: SHA-256 {thumbprint}.", "Compare it at the server; if it is the right one, put it into the interface as “thumbprint” of the channel's scheme.",
+        "{base} 的服务器出示了未经确认的证书：SHA-256 {thumbprint}。", "请在服务器上核对；确认无误后，将其作为通道安全方案的 “thumbprint” 写入接口。"),
+    "connect.credentials-missing": ErrorRow(
+        "config", 401, 2,
+        "For {base} no {what} is kept, which its interface asks for.", "Put it into the secret store under this address.",
+        "密钥库中没有 {base} 所需的 {what}。", "请按该地址存入密钥库。"),
     "connect.document-hostile": ErrorRow(
         "refused", 422, 1,
         "The document {name} declares a document type or entities; such documents are refused.", "Ask its maker for plain XML without a DOCTYPE.",
@@ -144,6 +152,10 @@ ERRORS: dict[str, ErrorRow] = {
         "config", 502, 2,
         "{base} refused the connection: {reason}.", "Check user, password and rights of this source in the secret store.",
         "{base} 拒绝连接：{reason}。", "请核对密钥库中该数据源的用户名、密码和权限。"),
+    "connect.password-readable": ErrorRow(
+        "refused", 403, 1,
+        "The server at {base} wants the password readable over an open channel; it is not sent.", "Ask for SignAndEncrypt in the interface, or let the server name a security policy for user names.",
+        "{base} 的服务器要求在未加密的通道上明文传送密码，未发送。", "请在接口中要求 SignAndEncrypt，或让服务器为用户名指定安全策略。"),
     "connect.secret-in-address": ErrorRow(
         "config", 400, 2,
         "The address of {name} holds a user name or password.", "Take it out of the address and put it into the secret store.",
@@ -418,6 +430,34 @@ ERRORS: dict[str, ErrorRow] = {
         "{pid} did not reach {wanted} in time; it is {state}.", "Look at the process; it goes on by itself.",
         "{pid} 未及时到达 {wanted}，当前为 {state}。", "请查看该流程；它会自行继续。"),
     # prove
+    "prove.challenge-refused": ErrorRow(
+        "refused", 409, 1,
+        "The challenge of {figure} is refused: {reason}.", "A figure is challenged once, with the nonce of its order; order it anew for another draw.",
+        "对带证数 {figure} 的抽查被拒绝：{reason}。", "每个带证数只能用订购时的随机数抽查一次；需要再次抽查请重新订购。"),
+    "prove.chunk-differs": ErrorRow(
+        "corrupt", 500, 5,
+        "Stored rows of {stream} are not those that entry {entry} committed to.", "Keep the data as evidence and restore the table from a back-up; no figure can be made of it until then.",
+        "{stream} 的已存数据与条目 {entry} 承诺的不一致。", "请保留现状作为证据并从备份恢复数据表；恢复之前无法据此出具带证数。"),
+    "prove.figure-impossible": ErrorRow(
+        "refused", 409, 1,
+        "The figure {figure} can't be made: {reason}.", "Choose another window, or correct the inputs of the definition.",
+        "无法出具带证数 {figure}：{reason}。", "请更换时间窗口，或更正定义中的输入。"),
+    "prove.figure-invalid": ErrorRow(
+        "config", 400, 2,
+        "The definition of {figure} is not usable: {reason}.", "Correct it; `guantong figure functions` lists the functions with their roles and parameters.",
+        "带证数 {figure} 的定义不可用：{reason}。", "请更正；`guantong figure functions` 列出各函数及其角色和参数。"),
+    "prove.figure-refused": ErrorRow(
+        "refused", 403, 1,
+        "The figure {figure} is not part of agreement {agreement}.", "Ask the owner to define it for this agreement.",
+        "带证数 {figure} 不在合约 {agreement} 的范围之内。", "请由数据持有方为该合约定义。"),
+    "prove.figure-unknown": ErrorRow(
+        "skip", 404, 4,
+        "There is no figure {figure}.", "See `guantong figure list`.",
+        "没有带证数 {figure}。", "请用 `guantong figure list` 查看。"),
+    "prove.figure-unusable": ErrorRow(
+        "skip", 502, 4,
+        "The partner's figure can't be used: {reason}.", "Ask the partner to make it again; keep what came.",
+        "对方的带证数不可用：{reason}。", "请对方重新出具，并保留已收到的内容。"),
     "prove.no-such-agreement": ErrorRow(
         "skip", 404, 4,
         "The evidence log has no entry about the agreement {agreement}.", "Check the identifier; entries appear once the agreement is made.",
@@ -430,6 +470,10 @@ ERRORS: dict[str, ErrorRow] = {
         "skip", 404, 4,
         "Entry {index} lies outside the published log.", "Wait until the log has caught up, or ask for a smaller index.",
         "条目 {index} 不在已发布的日志范围内。", "请等待日志追上，或使用更小的序号。"),
+    "prove.openings-spent": ErrorRow(
+        "refused", 403, 1,
+        "The contract lets {limit} chunks of {figure} be opened, not {asked}.", "Ask for fewer draws, or agree on a contract that opens more.",
+        "合约允许打开 {figure} 的 {limit} 个数据块，本次要求 {asked} 个。", "请减少抽查次数，或另行约定更多的可打开数量。"),
     "prove.package-conflict": ErrorRow(
         "config", 500, 2,
         "The package can't be put together: {reason}.", "Give every file of the package a path of its own, in plain ASCII.",
