@@ -22,18 +22,17 @@ from types import TracebackType
 from typing import Any, Self
 
 import orjson
-from sqlalchemy import Connection, Executable, Table, and_, create_engine, event, func, insert, select, text
+from sqlalchemy import Connection, Executable, PoolProxiedConnection, Table, and_, create_engine, event, func, select
 from sqlalchemy import delete as delete_from
-from sqlalchemy import update as update_table
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
 from guantong.base.clock import Clock
 from guantong.base.entry import MAX_LEAF_BYTES, Entry, leaf_bytes
-from guantong.base.errors import ConfigProblem, Corrupt, GuantongError, Refused, Retryable
+from guantong.base.errors import ConfigProblem, Corrupt, Refused, Retryable
 from guantong.base.ids import Randomness, system_random
 from guantong.records.model import Edge, Message
-from guantong.records.statements import Statements
+from guantong.records.statements import Statements, Writing
 from guantong.records.tables import COUNTERS, EDGES, LEAVES, OUTBOX
 
 __all__ = ["Queued", "Records", "Row", "Step"]
@@ -41,7 +40,7 @@ __all__ = ["Queued", "Records", "Row", "Step"]
 Row = Mapping[str, Any]
 """One row of an answer, by column name."""
 
-Operation = Callable[[Connection], object]
+Operation = Callable[[Writing], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +80,10 @@ class Step:
         row = {"participant": self.participant, **values}
         statements = self._records.statements
 
-        def run(connection: Connection) -> None:
+        def run(writing: Writing) -> None:
             try:
-                statements.insert(connection, into, row)
-            except DBAPIError as error:
+                statements.insert(writing, into, row)
+            except (DBAPIError, sqlite3.Error) as error:
                 if _is_integrity(error):
                     raise Retryable(
                         "records.conflict", table=into.name, key=_key_of(into, row), expected="absent"
@@ -97,7 +96,7 @@ class Step:
         """Add a row, or replace the other columns of the row with that key."""
         row = {"participant": self.participant, **values}
         statements = self._records.statements
-        self._operations.append(lambda connection: statements.upsert(connection, into, row))
+        self._operations.append(lambda writing: statements.upsert(writing, into, row))
 
     def update(
         self,
@@ -113,8 +112,8 @@ class Step:
         wanted = {"participant": self.participant, **key}
         statements = self._records.statements
 
-        def run(connection: Connection) -> None:
-            if statements.update(connection, table, wanted, values, expect or {}) != 1:
+        def run(writing: Writing) -> None:
+            if statements.update(writing, table, wanted, values, expect or {}) != 1:
                 raise Retryable("records.conflict", table=table.name, key=dict(key), expected=dict(expect or {}))
 
         self._operations.append(run)
@@ -129,10 +128,8 @@ class Step:
         """Delete the rows with that (part of the) key."""
         wanted = {"participant": self.participant, **key}
         self._operations.append(
-            lambda connection: _discard(
-                connection.execute(
-                    delete_from(table).where(and_(*(table.c[name] == value for name, value in wanted.items())))
-                )
+            lambda writing: writing.connection.execute(
+                delete_from(table).where(and_(*(table.c[name] == value for name, value in wanted.items())))
             )
         )
 
@@ -141,30 +138,12 @@ class Step:
         payload = orjson.dumps(dict(message.payload), option=orjson.OPT_SORT_KEYS)
         statements = self._records.statements
 
-        def run(connection: Connection) -> None:
-            same = and_(
-                OUTBOX.c.participant == self.participant, OUTBOX.c.kind == message.kind, OUTBOX.c.key == message.key
-            )
-            if connection.execute(select(OUTBOX.c.number).where(same)).first() is not None:
-                return
-            number = self._records.next_number(connection)
-            self._messages.append(Queued(self.participant, message.kind, message.key, message.lane, number, payload))
-            statements.insert(
-                connection,
-                OUTBOX,
-                {
-                    "participant": self.participant,
-                    "kind": message.kind,
-                    "key": message.key,
-                    "lane": message.lane,
-                    "number": number,
-                    "payload": payload,
-                    "state": "queued",
-                    "attempts": 0,
-                    "next_at": self.at,
-                    "created_at": self.at,
-                },
-            )
+        def run(writing: Writing) -> None:
+            number = self._records.next_number(writing.connection)
+            kind, key, lane = message.kind, message.key, message.lane
+            row = (self.participant, kind, key, lane, number, payload, "queued", 0, self.at, self.at)
+            if statements.add(writing, OUTBOX, _QUEUED, [row]):
+                self._messages.append(Queued(self.participant, kind, key, lane, number, payload))
 
         self._operations.append(run)
 
@@ -176,10 +155,10 @@ class Step:
             raise ConfigProblem("records.entry-too-large", kind=entry.kind.name, size=len(leaf))
         statements = self._records.statements
 
-        def run(connection: Connection) -> None:
-            number = self._records.next_leaf(connection, self.participant)
+        def run(writing: Writing) -> None:
+            number = self._records.next_leaf(writing.connection, self.participant)
             statements.insert(
-                connection,
+                writing,
                 LEAVES,
                 {
                     "participant": self.participant,
@@ -195,62 +174,30 @@ class Step:
 
     def count(self, name: str, by: int = 1, *, limit: int | None = None) -> None:
         """Add to a counter. Above ``limit``: Refused ``records.limit-reached`` and nothing of the step is written."""
+        statements = self._records.statements
 
-        def run(connection: Connection) -> None:
-            where = and_(COUNTERS.c.participant == self.participant, COUNTERS.c.name == name)
-            old = connection.execute(select(COUNTERS.c.value).where(where)).scalar()
-            value = (old or 0) + by
+        def run(writing: Writing) -> None:
+            text = statements.find_text(COUNTERS, ("value",), ("name",))
+            old = writing.run(text, (self.participant, name)).fetchone()
+            value = (old[0] if old else 0) + by
             if limit is not None and value > limit:
                 raise Refused("records.limit-reached", name=name, limit=limit)
-            if old is None:
-                connection.execute(insert(COUNTERS), {"participant": self.participant, "name": name, "value": value})
-            else:
-                connection.execute(update_table(COUNTERS).where(where), {"value": value})
+            statements.upsert(writing, COUNTERS, {"participant": self.participant, "name": name, "value": value})
 
         self._operations.append(run)
 
     def link(self, *edges: Edge) -> None:
         """Record edges of lineage; an edge already known is left alone."""
-        wanted = {(edge.source, edge.target, edge.relation) for edge in edges}
+        wanted = sorted({(edge.source, edge.target, edge.relation) for edge in edges})
         if not wanted:
             return
+        rows = [(self.participant, *edge, self.at) for edge in wanted]
+        statements = self._records.statements
+        self._operations.append(lambda writing: statements.add(writing, EDGES, _EDGE, rows))
 
-        def run(connection: Connection) -> None:
-            listed = sorted(wanted)
-            # in pieces: a step may carry thousands of edges, and one select a piece is far quicker than one an edge
-            for place in range(0, len(listed), 200):
-                piece = listed[place : place + 200]
-                known = {
-                    tuple(row)
-                    for row in connection.execute(
-                        select(EDGES.c.source, EDGES.c.target, EDGES.c.relation).where(
-                            and_(
-                                EDGES.c.participant == self.participant,
-                                EDGES.c.source.in_({edge[0] for edge in piece}),
-                                EDGES.c.target.in_({edge[1] for edge in piece}),
-                            )
-                        )
-                    )
-                }
-                rows = [
-                    {
-                        "participant": self.participant,
-                        "source": source,
-                        "target": target,
-                        "relation": relation,
-                        "recorded_at": self.at,
-                    }
-                    for source, target, relation in piece
-                    if (source, target, relation) not in known
-                ]
-                if rows:
-                    connection.execute(insert(EDGES), rows)
-
-        self._operations.append(run)
-
-    def apply(self, operation: Operation) -> None:
+    def apply(self, operation: Callable[[Connection], object]) -> None:
         """Run ``operation(connection)`` inside the transaction, for what the other verbs can't say. It must be quick and may raise."""
-        self._operations.append(operation)
+        self._operations.append(lambda writing: operation(writing.connection))
 
     async def __aenter__(self) -> Self:
         return self
@@ -292,6 +239,8 @@ class Records:
         self.statements = Statements(self.engine.dialect)
         self._readers = None if inline or memory else ThreadPoolExecutor(4, thread_name_prefix="records-read")
         self._memory = memory
+        self._lite = url.startswith("sqlite")
+        self._finding: PoolProxiedConnection | None = None
 
     def open(self, migrate: Callable[[Connection], None]) -> None:
         """Connect, bring the schema up to date with ``migrate`` and start the writer.
@@ -317,6 +266,9 @@ class Records:
             self._thread = None
         if self._readers is not None:
             self._readers.shutdown()
+        if self._finding is not None:
+            self._finding.close()
+            self._finding = None
         self.engine.dispose()
 
     def step(self, participant: str) -> Step:
@@ -339,9 +291,10 @@ class Records:
         queued = messages if messages is not None else []
         if self._inline:
             with self.engine.begin() as connection:
+                writing = Writing(connection)
                 try:
                     for operation in operations:
-                        operation(connection)
+                        operation(writing)
                 except BaseException:
                     self._forget()
                     raise
@@ -366,6 +319,23 @@ class Records:
         found = await self.rows(statement)
         return found[0] if found else None
 
+    async def find(self, table: Table, columns: tuple[str, ...], **key: Any) -> Row | None:
+        """One row by its key (the participant among it), as it is committed.
+
+        On SQLite it is read at once on the calling thread: that takes about 10 microseconds, handing it to another thread ten times as
+        long. On a server it is read as :meth:`row` does.
+        """
+        if self._memory or not self._lite:
+            where = and_(*(table.c[name] == value for name, value in key.items()))
+            return await self.row(select(*(table.c[name] for name in columns)).where(where))
+        if self._finding is None:
+            self._finding = self.engine.raw_connection()
+        participant = key.pop("participant")
+        text = self.statements.find_text(table, columns, tuple(key))
+        raw: Any = self._finding.dbapi_connection
+        found = raw.execute(text, (participant, *key.values())).fetchone()
+        return None if found is None else dict(zip(columns, found, strict=True))
+
     def rows_now(self, statement: Executable) -> list[Row]:
         """As :meth:`rows`, on the calling thread; for start-up and for code that has no loop."""
         with self.engine.connect() as connection:
@@ -373,9 +343,7 @@ class Records:
 
     async def counter(self, participant: str, name: str) -> int:
         """The value of a counter, 0 if it was never counted."""
-        row = await self.row(
-            select(COUNTERS.c.value).where(and_(COUNTERS.c.participant == participant, COUNTERS.c.name == name))
-        )
+        row = await self.find(COUNTERS, ("value",), participant=participant, name=name)
         return int(row["value"]) if row else 0
 
     def next_leaf(self, connection: Connection, participant: str) -> int:
@@ -408,7 +376,7 @@ class Records:
 
     def _write_loop(self) -> None:
         stopping = False
-        connection: Connection | None = None
+        writing: Writing | None = None
         while not stopping:
             waiting = [self._queue.get()]
             with contextlib.suppress(queue.Empty):
@@ -420,28 +388,31 @@ class Records:
                 continue
             done: list[tuple[asyncio.Future[None], list[Queued], BaseException | None]] = []
             try:
-                if connection is None:
-                    connection = self.engine.connect()
+                if writing is None:
+                    writing = Writing(self.engine.connect())
                 if len(steps) == 1:
                     operations, queued, future = steps[0]
-                    done.append((future, queued, self._run_alone(connection, operations)))
+                    done.append((future, queued, self._run_alone(writing, operations)))
                 else:
-                    with connection.begin():
-                        for operations, queued, future in steps:
-                            done.append((future, queued, self._run(connection, operations)))
+                    writing.begin()
+                    for operations, queued, future in steps:
+                        done.append((future, queued, self._run(writing, operations)))
+                    writing.commit()
             except (SQLAlchemyError, sqlite3.Error, OSError) as error:
                 # the group's transaction is gone: nobody's step was written, everybody is told
                 self._forget()
                 failure = Retryable("records.disk-full", reason=_reason(error))
                 done = [(future, queued, failure) for _, queued, future in steps]
-                if connection is not None:
+                if writing is not None:
                     with contextlib.suppress(SQLAlchemyError, sqlite3.Error):
-                        connection.close()
-                    connection = None
+                        writing.rollback()
+                    with contextlib.suppress(SQLAlchemyError, sqlite3.Error):
+                        writing.connection.close()
+                    writing = None
             with contextlib.suppress(RuntimeError):  # the loop may be closed when the process ends
                 done[0][0].get_loop().call_soon_threadsafe(self._settle, done)
-        if connection is not None:
-            connection.close()
+        if writing is not None:
+            writing.connection.close()
 
     def _settle(self, done: list[tuple[asyncio.Future[None], list[Queued], BaseException | None]]) -> None:
         # on the loop: the steps return first, then their messages leave, then the sleepers wake
@@ -453,36 +424,49 @@ class Records:
         for wake in self._wakers:
             wake()
 
-    def _run_alone(self, connection: Connection, operations: list[Operation]) -> BaseException | None:
+    def _run_alone(self, writing: Writing, operations: list[Operation]) -> BaseException | None:
         # a group of one needs no savepoint: its transaction is its own
+        writing.begin()
         try:
-            with connection.begin():
-                for operation in operations:
-                    operation(connection)
+            for operation in operations:
+                operation(writing)
+            writing.commit()
         except Exception as error:
-            self._forget()
-            if isinstance(error, DBAPIError) and _is_fatal(error):
+            if _is_fatal(error):
                 raise
+            writing.rollback()
+            self._forget()
             return error
         return None
 
-    def _run(self, connection: Connection, operations: list[Operation]) -> BaseException | None:
-        savepoint = connection.begin_nested()
+    def _run(self, writing: Writing, operations: list[Operation]) -> BaseException | None:
+        writing.mark()
         try:
             for operation in operations:
-                operation(connection)
-        except (GuantongError, DBAPIError) as error:
-            if isinstance(error, DBAPIError) and _is_fatal(error):
+                operation(writing)
+        except Exception as error:  # the caller gets its own exception back; the writer lives on
+            if _is_fatal(error):
                 raise
-            savepoint.rollback()
+            writing.take_back()
             self._forget()
             return error
-        except Exception as error:  # noqa: BLE001 - the caller gets its own exception back; the writer lives on
-            savepoint.rollback()
-            self._forget()
-            return error
-        savepoint.commit()
+        writing.keep()
         return None
+
+
+_QUEUED = (
+    "participant",
+    "kind",
+    "key",
+    "lane",
+    "number",
+    "payload",
+    "state",
+    "attempts",
+    "next_at",
+    "created_at",
+)
+_EDGE = ("participant", "source", "target", "relation", "recorded_at")
 
 
 def _resolve(future: asyncio.Future[None], outcome: BaseException | None) -> None:
@@ -494,10 +478,6 @@ def _resolve(future: asyncio.Future[None], outcome: BaseException | None) -> Non
         future.set_exception(outcome)
 
 
-def _discard(_: object) -> None:
-    return None
-
-
 def _sqlite_connect(connection: Any, _: object) -> None:
     connection.isolation_level = None  # transactions are ours (see _sqlite_begin)
     cursor = connection.cursor()
@@ -507,16 +487,23 @@ def _sqlite_connect(connection: Any, _: object) -> None:
 
 
 def _sqlite_begin(connection: Connection) -> None:
-    connection.execute(text("BEGIN"))
+    raw: Any = connection.connection.dbapi_connection
+    if not raw.in_transaction:  # the writer may have begun it already
+        raw.execute("BEGIN")
 
 
-def _is_integrity(error: DBAPIError) -> bool:
+def _is_integrity(error: BaseException) -> bool:
+    # SQLAlchemy and the driver call it alike
     return type(error).__name__ == "IntegrityError"
 
 
-def _is_fatal(error: DBAPIError) -> bool:
+def _is_fatal(error: BaseException) -> bool:
     # a full disk or a lost server aborts the whole group, not one step
-    return type(error).__name__ in ("OperationalError", "InternalError", "InterfaceError")
+    return isinstance(error, (DBAPIError, sqlite3.Error)) and type(error).__name__ in (
+        "OperationalError",
+        "InternalError",
+        "InterfaceError",
+    )
 
 
 def _key_of(into: Table, row: Mapping[str, Any]) -> dict[str, Any]:
