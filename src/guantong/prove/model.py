@@ -8,6 +8,7 @@ from pathlib import Path
 from guantong.base.entry import EntryKind
 from guantong.base.keys import Ed25519Key
 from guantong.base.note import COSIGNATURE, ED25519, VerifierKey
+from guantong.prove.figure import FIGURE_KINDS
 
 __all__ = [
     "ENTRY_KINDS",
@@ -69,6 +70,11 @@ class ProveSettings:
     """Largest checkpoint a partner may send to be witnessed."""
     max_package_bytes: int = 256 * 1024 * 1024
     """Largest package made."""
+    commit_chunks: bool = True
+    """Whether rows are committed to, chunk by chunk, as they become part of a table; without it no figure with proof can be made of
+    them. It costs about a microsecond of hashing and two of writing for each row."""
+    figure_positions_max: int = 200_000
+    """Most positions (chunks) that one figure may take in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,4 +174,4 @@ PACKAGE_MADE = EntryKind(
     },
 )
 
-ENTRY_KINDS = (PACKAGE_MADE,)
+ENTRY_KINDS = (*FIGURE_KINDS, PACKAGE_MADE)

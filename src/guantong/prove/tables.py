@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, LargeBinary, String
+from sqlalchemy import BigInteger, Column, Index, LargeBinary, String
 
 from guantong.records.tables import INSTANT, table
 
-__all__ = ["CHECKPOINTS", "COSIGNATURES", "PEERS", "SUBJECTS", "TREES", "WITNESSED"]
+__all__ = [
+    "CHECKPOINTS",
+    "CHUNKS",
+    "COSIGNATURES",
+    "DEFINITIONS",
+    "FIGURES",
+    "PEERS",
+    "STRETCHES",
+    "SUBJECTS",
+    "TREES",
+    "WITNESSED",
+]
 
 TREES = table(
     "prove_trees",
@@ -52,4 +63,49 @@ WITNESSED = table(
     Column("root", LargeBinary, nullable=False),
     Column("note", LargeBinary, nullable=False),  # with the log's signatures and our cosignature
     Column("cosigned_at", INSTANT, nullable=False),
+)
+
+CHUNKS = table(
+    "prove_chunks",
+    Column("entry", BigInteger, primary_key=True),  # number of the leaf that commits to them
+    Column("source_table", String(255), nullable=False),
+    Column("first", BigInteger, nullable=False),  # log positions of the rows, both included: what cuts the chunks again
+    Column("last", BigInteger, nullable=False),
+    Column("secret", LargeBinary, nullable=False),  # the salts come from it
+    Column("root", LargeBinary, nullable=False),
+    Column("leaves", LargeBinary, nullable=False),  # leaf hashes, 32 bytes each: paths need all, rows only those opened
+    Column("committed_at", INSTANT, nullable=False),
+)
+
+STRETCHES = table(
+    "prove_stretches",
+    Column("stream", String(512), primary_key=True),
+    Column("entry", BigInteger, primary_key=True),
+    Column("source_table", String(255), nullable=False),
+    Column("start", BigInteger, nullable=False),  # index of the stream's first chunk under the root
+    Column("count", BigInteger, nullable=False),
+    Column("first_time", INSTANT, nullable=False),
+    Column("last_time", INSTANT, nullable=False),
+)
+
+DEFINITIONS = table(
+    "prove_definitions",
+    Column("id", String(200), primary_key=True),
+    Column("definition", LargeBinary, nullable=False),  # canonical JSON
+    Column("agreements", LargeBinary, nullable=False),  # JSON list of agreement ids
+    Column("changed_at", INSTANT, nullable=False),
+)
+
+FIGURES = table(
+    "prove_figures",
+    Column("digest", String(71), primary_key=True),
+    Column("role", String(16), nullable=False),  # seller or buyer
+    Column("definition_id", String(200), nullable=False),
+    Column("partner", String(255), nullable=False),
+    Column("agreement_id", String(255), nullable=False),
+    Column("verdict", String(32), nullable=False),
+    Column("secret", LargeBinary, nullable=False),  # the trace's salts (seller), the nonce (buyer)
+    Column("proof", LargeBinary, nullable=False),  # the bundle, JSON
+    Column("made_at", INSTANT, nullable=False),
+    Index("prove_figures_by_time", "participant", "made_at"),
 )
