@@ -458,6 +458,18 @@ ERRORS: dict[str, ErrorRow] = {
         "skip", 502, 4,
         "The partner's figure can't be used: {reason}.", "Ask the partner to make it again; keep what came.",
         "对方的带证数不可用：{reason}。", "请对方重新出具，并保留已收到的内容。"),
+    "prove.anchor-later": ErrorRow(
+        "retry", 503, 3,
+        "The anchor {kind} did not answer: {reason}.", "It is asked again; if it stays so, check its address and that it runs.",
+        "锚定方（{kind}）未作应答：{reason}。", "系统会再次请求；如一直如此，请检查其地址以及服务是否在运行。"),
+    "prove.anchor-refused": ErrorRow(
+        "refused", 403, 1,
+        "The anchor {kind} does not hold: {reason}.", "Do not rely on the time it states.",
+        "锚定（{kind}）不成立：{reason}。", "请勿采信其所载时间。"),
+    "prove.anchor-setting": ErrorRow(
+        "config", 500, 2,
+        "The anchor {kind} can't be used: {reason}.", "Correct the prove settings that name its address, contract, key or certificates.",
+        "无法使用锚定方（{kind}）：{reason}。", "请更正存证设置中的地址、合约、密钥或证书。"),
     "prove.no-such-agreement": ErrorRow(
         "skip", 404, 4,
         "The evidence log has no entry about the agreement {agreement}.", "Check the identifier; entries appear once the agreement is made.",

@@ -106,7 +106,8 @@ OWN_TERMS: Mapping[str, str] = {
     "type": "property: MTConnect or OPC UA type",
     "path": "property: where the signal sits in the machine, / between the levels",
     "unece": "property: UNECE code of the unit (OPC UA EUInformation.unitId)",
-    "queue": "OPC UA: how many values the server keeps for an item while the line is down",
+    "queue": "OPC UA: how many values the server keeps for an item while the line is down; absent means one a publishing interval of the outage",
+    "outage_s": "OPC UA: how long the server is asked to keep session and subscription while the line is down; absent means 600",
     "sampling_ms": "OPC UA: how often the server samples an item",
     "topics": "MQTT: filters subscribed to, separated by blanks; absent means those of the properties, or # where there are none",
     "version": "MQTT: protocol version, 3.1.1 or 5; absent means 5",
@@ -126,6 +127,7 @@ OWN_TERMS: Mapping[str, str] = {
     "body": "HTTP: what is sent with POST",
     "rows": "HTTP, webhook: where in the answer the list of readings stands, / between the levels",
     "time": "MQTT, HTTP, webhook: member that holds the time; absent means the usual names are looked for",
+    "token_sha256": "webhook: SHA-256 of the token that a request must bring",
     "sheet": "folder: sheet of an Excel workbook; absent means the first",
 }
 """Terms beside AID 1.1 and what they mean; their semantic id is NAMESPACE + name."""
@@ -398,6 +400,8 @@ class ConnectSettings:
     """Largest file taken."""
     folder_interval_s: float = 1.0
     """How often a watched folder is looked at."""
+    bad_node_retry_s: float = 10.0
+    """How often OPC UA nodes that a server does not know are looked up again."""
     stop_wait_s: float = 5.0
     """Longest wait for the sink when a source is stopped."""
     poll_s: float = 1.0
@@ -463,6 +467,7 @@ ENTRY_KINDS: tuple[EntryKind, ...] = (FILE_READ, SOURCE_ADDED, SOURCE_REMOVED)
 
 QUARANTINE_REASONS: Mapping[str, tuple[str, str]] = {
     "asset": ("An asset command; assets are not read", "资产命令，不读取资产"),
+    "bad-node": ("The server does not know this node, or refuses it; it is looked up again", "服务器不认识或拒绝该节点，会再次查找"),
     "before-birth": ("Data of an edge node whose birth was not seen", "未收到出生报文的边缘节点所发数据"),
     "broken-by-wrap": ("The line was broken at the width of a screen", "该行在屏幕宽度处被截断"),
     "conflict": ("Two versions of the recording stand in one file", "同一文件中并存两个版本的记录"),
