@@ -29,7 +29,7 @@ from guantong.exchange.credentials import (
     problems_of,
     read_credential,
 )
-from guantong.exchange.dids import Resolver, key_for, service_of
+from guantong.exchange.dids import Resolver, service_of
 from guantong.exchange.jws import Jws, verified
 from guantong.exchange.messages import decode
 from guantong.exchange.model import ExchangeSettings, Participant
@@ -247,16 +247,14 @@ class Claims:
         return min(until)
 
     async def _verify(self, jws: Jws, signer: str, relation: str) -> None:
-        document = await self._resolved(signer)
         try:
-            jwk = key_for(document, relation, jws.key_id)
+            jwk = await self._resolver.key(signer, relation, jws.key_id)
+        except Retryable as error:
+            raise Retryable("exchange.claims-unreachable", address=signer[:200], reason=error.code) from error
+        except GuantongError as error:
+            raise _refused(f"{signer[:200]} can't be resolved ({error.code})") from error
         except ValueError as error:
-            if not self._resolver.forget(signer):
-                raise _refused(str(error)) from error
-            try:
-                jwk = key_for(await self._resolved(signer), relation, jws.key_id)
-            except ValueError as again:
-                raise _refused(str(again)) from again
+            raise _refused(str(error)) from error
         if not await asyncio.to_thread(verified, jws, jwk):
             raise _refused("its signature does not match")
 

@@ -35,6 +35,7 @@ __all__ = [
 _HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?")
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _MAX_DOCUMENT = 256 * 1024
+_REFRESHES = 32.0
 _BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 
 
@@ -86,9 +87,19 @@ def public_key_of(document: Mapping[str, Any], key_id: str) -> dict[str, Any] | 
     return None
 
 
+_RELATIONS = ("authentication", "assertionMethod", "capabilityInvocation", "capabilityDelegation", "keyAgreement")
+
+
 def listed(document: Mapping[str, Any], relation: str, key_id: str) -> bool:
-    """Whether the document lists a verification method for a relation (``authentication``, ``assertionMethod`` …)."""
-    return _absolute(document, key_id) in {
+    """Whether a document lets a verification method act in a relation (``authentication``, ``assertionMethod`` …).
+
+    A document that lists no relation at all (identity hubs and conformance kits in use publish such) lets its own methods do everything;
+    as soon as it lists one, only what is listed counts.
+    """
+    wanted = _absolute(document, key_id)
+    if not any(document.get(name) for name in _RELATIONS):
+        return public_key_of(document, wanted) is not None
+    return wanted in {
         _absolute(document, entry.get("id") if isinstance(entry, dict) else entry)
         for entry in document.get(relation) or ()
     }
@@ -167,23 +178,46 @@ class Resolver:
         self._own: dict[str, dict[str, Any]] = {}
         self._kept: dict[str, tuple[float, dict[str, Any] | GuantongError]] = {}
         self._asked: dict[str, asyncio.Task[dict[str, Any]]] = {}
+        self._refreshes: dict[str, tuple[float, float]] = {}
 
     def host(self, document: dict[str, Any]) -> None:
         """Answer for a participant of this node without asking the network."""
         self._own[document["id"]] = document
 
-    def forget(self, did: str) -> bool:
-        """Ask the network the next time, unless it was asked a moment ago (a flood of bad tokens must not become a flood of requests).
-
-        Returns whether it will be asked.
-        """
+    def forget(self, did: str) -> None:
+        """Ask the network the next time, unless it was asked a moment ago (a flood of bad tokens must not become a flood of requests)."""
         kept = self._kept.get(did)
         if kept is not None:
             asked_at = kept[0] - self._settings.did_cache_s
             if self._clock.monotonic() - asked_at >= self._settings.did_negative_cache_s:
                 del self._kept[did]
-                return True
-        return False
+
+    async def fresh(self, did: str) -> dict[str, Any] | None:
+        """The document asked for anew, because a key is not in the one we hold; None where that was done too often of late.
+
+        A subject may rotate its keys at any time, but made-up key ids must not become a flood of requests: 32 at once, then one in
+        ``did_negative_cache_s``.
+        """
+        now = self._clock.monotonic()
+        left, at = self._refreshes.get(did, (_REFRESHES, now))
+        left = min(_REFRESHES, left + (now - at) / max(self._settings.did_negative_cache_s, 0.001))
+        if did in self._own or left < 1:
+            return None
+        if len(self._refreshes) >= 4096:
+            self._refreshes.pop(next(iter(self._refreshes)))
+        self._refreshes[did] = (left - 1, now)
+        self._kept.pop(did, None)
+        return await self.document(did)
+
+    async def key(self, did: str, relation: str, key_id: str) -> dict[str, Any]:
+        """The public JWK by which a subject acts in a relation. Raises ValueError with the reason, else as :meth:`document` does."""
+        try:
+            return key_for(await self.document(did), relation, key_id)
+        except ValueError:
+            document = await self.fresh(did)
+            if document is None:
+                raise
+            return key_for(document, relation, key_id)
 
     async def document(self, did: str) -> dict[str, Any]:
         """The DID document. Raises Refused ``exchange.did-refused`` and Retryable ``exchange.did-unresolved``."""

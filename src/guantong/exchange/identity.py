@@ -20,7 +20,7 @@ from guantong.base.clock import NS, Clock
 from guantong.base.errors import GuantongError, Refused, Retryable
 from guantong.base.ids import NewId, new_uuid
 from guantong.base.keys import Ed25519Key, P256Key
-from guantong.exchange.dids import Resolver, did_of, did_url, key_for, public_key_of, service_of
+from guantong.exchange.dids import Resolver, did_of, did_url, public_key_of, service_of
 from guantong.exchange.jws import ALGORITHMS, opened, verified
 from guantong.exchange.model import ExchangeSettings, Participant
 from guantong.exchange.tables import TOKENS_SEEN
@@ -244,14 +244,7 @@ class Tokens:
 
     async def _key(self, issuer: str, key_id: str) -> dict[str, Any]:
         try:
-            document = await self._resolver.document(issuer)
-            try:
-                return key_for(document, "capabilityInvocation", key_id)
-            except ValueError:
-                # after a rotation the key is newer than the document we hold: look again, but not for every bad token
-                if not self._resolver.forget(issuer):
-                    raise
-                return key_for(await self._resolver.document(issuer), "capabilityInvocation", key_id)
+            return await self._resolver.key(issuer, "capabilityInvocation", key_id)
         except Retryable as error:
             # not the caller's fault: a refusal would make it give up a message that a lost answer of ours held up
             raise Retryable("exchange.did-unresolved", did=issuer[:200], reason=error.code) from error
