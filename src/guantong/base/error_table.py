@@ -337,6 +337,10 @@ ERRORS: dict[str, ErrorRow] = {
         "Nobody has stated the rights in the dataset {dataset}, or the statement is not in force: it can't be offered.", "State who holds, uses and operates it, and on what ground.",
         "尚未声明数据集 {dataset} 的权利，或声明不在有效期内，不能对外提供。", "请写明谁持有、谁使用、谁经营，以及权利来源。"),
     # exchange
+    "exchange.agreement-differs": ErrorRow(
+        "refused", 400, 1,
+        "The agreement is not the one that was asked for: {part}.", "Send the agreement for the offer that was asked for, or make a new offer.",
+        "收到的合约与所请求的不一致：{part}。", "请按所请求的要约出具合约，或重新提出要约。"),
     "exchange.agreement-unknown": ErrorRow(
         "refused", 400, 1,
         "There is no valid agreement {agreement}.", "Negotiate a contract first, or check the identifier.",

@@ -148,6 +148,12 @@ def _term(value: Any) -> Any:
     return value
 
 
+def speaks(body: Mapping[str, Any]) -> bool:
+    """Whether a message is in the protocol's context (others beside it are ignored)."""
+    context = body.get("@context")
+    return CONTEXT in (context if isinstance(context, list) else [context])
+
+
 def problems(kind: str, body: Mapping[str, Any]) -> list[str]:
     """Every way in which a body is not a valid message of a kind, empty if it is one."""
     validator = _validator(kind)

@@ -252,8 +252,10 @@ class Negotiations:
                 agreement, differs = agreement_received(
                     participant, process, heard["agreement"], asked, hosting.clock.now()
                 )
+                if differs:
+                    await self._refuse_agreement(participant, caller, process, differs, asked)
+                    raise Refused("exchange.agreement-differs", part=differs)
                 changes["agreement_id"] = agreement.id
-                changes["reason"] = differs
             moved = replace(process, state=state, **changes)
             product = None
             if role == "provider" and word == "request":
@@ -274,6 +276,19 @@ class Negotiations:
                 self._agreements[(participant, agreement.id)] = agreement
             self._keep(participant, after, digest_of_message)
             return moved
+
+    async def _refuse_agreement(
+        self, participant: str, caller: Participant, process: Negotiation, differs: str, asked: Mapping[str, Any]
+    ) -> None:
+        """An agreement that is not what we asked for moves nothing; we end the negotiation ourselves, or somebody decides."""
+        async with self.hosting.records.step(participant) as step:
+            self.hosting.tokens.remember(step, caller)
+            if "verify-asked-offer" in self.hosting.settings.auto:
+                after = self._apply(step, participant, process, ("termination", differs, None), asked)
+            else:
+                after = replace(process, waiting="person", reason=differs)
+                step.update(NEGOTIATIONS, {"pid": process.pid}, {"waiting": "person", "reason": differs})
+        self._keep(participant, after)
 
     async def _remember_only(self, participant: str, caller: Participant) -> None:
         async with self.hosting.records.step(participant) as step:
@@ -330,7 +345,7 @@ class Negotiations:
             if asked.get("offer") and same_policy(asked["offer"], process.offer):
                 return ("accepted", "", None)
         if process.role == "consumer" and process.state == "AGREED" and "verify-asked-offer" in auto:
-            return ("termination", process.reason, None) if process.reason else ("verification", "", None)
+            return ("verification", "", None)
         return None
 
     def _apply(

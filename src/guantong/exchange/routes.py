@@ -125,11 +125,14 @@ class _Served:
     # -- catalogue
 
     async def catalogue(self, request: Request, caller: Participant, body: Body) -> Response:
-        # only the filter matters; a request without a context (conformance kits of other protocols) is answered like any other
+        # a bare term means nothing without its context; a full IRI does (a trigger of other conformance kits is written so)
+        given = body.get("@type")
         kind = messages.plain(body).get("@type")
-        if kind != "CatalogRequestMessage":
+        if kind != "CatalogRequestMessage" or (given == kind and not messages.speaks(body)):
             raise Refused(
-                "exchange.message-invalid", message="CatalogRequestMessage", reason=f"its @type is {str(kind)[:100]!r}"
+                "exchange.message-invalid",
+                message="CatalogRequestMessage",
+                reason=f"its @type is {str(given)[:100]!r} in the context {str(body.get('@context'))[:100]!r}",
             )
         wanted = filter_of(body.get("filter"))
         offset = request.query_params.get("offset", "")
