@@ -59,7 +59,18 @@ class Authority:
     def reply(self, query: bytes) -> bytes:
         """``application/timestamp-reply`` to ``application/timestamp-query``."""
         (self.folder / "query.tsq").write_bytes(query)
-        self._openssl("ts", "-reply", "-queryfile", "query.tsq", "-config", self.config.name, "-section", "authority", "-out", "reply.tsr")
+        self._openssl(
+            "ts",
+            "-reply",
+            "-queryfile",
+            "query.tsq",
+            "-config",
+            self.config.name,
+            "-section",
+            "authority",
+            "-out",
+            "reply.tsr",
+        )
         return (self.folder / "reply.tsr").read_bytes()
 
     def _openssl(self, *arguments: str) -> None:

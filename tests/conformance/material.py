@@ -275,9 +275,7 @@ def bad_signature(folder: Path) -> None:
         folder,
         lambda note: Note(
             note.text,
-            tuple(
-                Signature(s.name, s.key_id, flip(s.payload, 5)) if s.name == ORIGIN else s for s in note.signatures
-            ),
+            tuple(Signature(s.name, s.key_id, flip(s.payload, 5)) if s.name == ORIGIN else s for s in note.signatures),
         ),
     )
 
@@ -371,5 +369,7 @@ def table() -> str:
     ]
     for row in ROWS.values():
         cells = [("accepts" if row[tool].startswith("ok") else "rejects") if tool in row else "–" for tool in TOOLS]
-        lines.append(f"| {row['what']} | {' | '.join(cells)} | {row.get('tests', '').replace('tests/', '').replace('::', ' · ').replace('_', ' ')} |")
+        lines.append(
+            f"| {row['what']} | {' | '.join(cells)} | {row.get('tests', '').replace('tests/', '').replace('::', ' · ').replace('_', ' ')} |"
+        )
     return "\n".join(lines) + "\n"

@@ -6,11 +6,12 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.conformance.authority import Authority
+from tests.conformance.material import ORIGIN
+
 from guantong.base import timestamp
 from guantong.base.canonical import sha256
 from guantong.base.note import Checkpoint
-from tests.conformance.authority import Authority
-from tests.conformance.material import ORIGIN
 
 NONCE = 2**62 + 12345
 TEXT = Checkpoint(ORIGIN, 700, sha256(b"root")).text.encode()

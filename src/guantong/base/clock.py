@@ -10,6 +10,7 @@ import asyncio
 import re
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Protocol
 
 from guantong.base.errors import Skippable
@@ -61,10 +62,16 @@ class SystemClock:
 def iso(instant: int, *, digits: int | None = None) -> str:
     """RFC 3339 text of an instant in UTC, with as many fractional digits as it needs (0, 3, 6 or 9) or ``digits`` of them."""
     seconds, fraction = divmod(instant, NS)
-    text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    text = _second(seconds)
     if digits is None:
         digits = 0 if not fraction else 3 if not fraction % 1_000_000 else 6 if not fraction % 1_000 else 9
     return f"{text}.{fraction:09d}"[: len(text) + 1 + digits] + "Z" if digits else text + "Z"
+
+
+@lru_cache(64)
+def _second(seconds: int) -> str:
+    # many instants of a moment are written within the same second
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def parse_iso(text: str) -> int:

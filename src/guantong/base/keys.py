@@ -5,7 +5,7 @@ Private keys never leave these objects except as the bytes that ``node`` stores;
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature
@@ -17,6 +17,9 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from guantong.base.canonical import b64url, unb64url
 
 __all__ = ["Ed25519Key", "P256Key", "verify_ed25519", "verify_es256"]
+
+
+_ES256 = ec.ECDSA(hashes.SHA256())
 
 
 class Ed25519Key:
@@ -81,17 +84,33 @@ class P256Key:
 
     def sign(self, message: bytes) -> bytes:
         """Signature as r || s, 64 bytes."""
-        r, s = decode_dss_signature(self._private.sign(message, ec.ECDSA(hashes.SHA256())))
+        r, s = decode_dss_signature(self._private.sign(message, _ES256))
         return r.to_bytes(32, "big") + s.to_bytes(32, "big")
 
     def __repr__(self) -> str:
         return f"P256Key({self.jwk['x'][:16]}…)"
 
 
+# reading a key costs as much as checking a signature with it, and partners sign with the same few keys all day
+
+
+@lru_cache(1024)
+def _ed25519(public: bytes) -> Ed25519PublicKey:
+    return Ed25519PublicKey.from_public_bytes(public)
+
+
+@lru_cache(1024)
+def _p256(x: str, y: str) -> ec.EllipticCurvePublicKey:
+    numbers = ec.EllipticCurvePublicNumbers(
+        int.from_bytes(unb64url(x), "big"), int.from_bytes(unb64url(y), "big"), ec.SECP256R1()
+    )
+    return numbers.public_key()
+
+
 def verify_ed25519(public: bytes, message: bytes, signature: bytes) -> bool:
     """Whether the 64-byte signature of ``message`` is by the 32-byte public key."""
     try:
-        Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
+        _ed25519(public).verify(signature, message)
     except (InvalidSignature, ValueError):
         return False
     return True
@@ -100,13 +119,11 @@ def verify_ed25519(public: bytes, message: bytes, signature: bytes) -> bool:
 def verify_es256(jwk: dict[str, Any], message: bytes, signature: bytes) -> bool:
     """Whether the 64-byte r || s signature of ``message`` is by the P-256 key of the JWK."""
     try:
-        public = ec.EllipticCurvePublicNumbers(
-            int.from_bytes(unb64url(jwk["x"]), "big"), int.from_bytes(unb64url(jwk["y"]), "big"), ec.SECP256R1()
-        ).public_key()
+        public = _p256(jwk["x"], jwk["y"])
         if len(signature) != 64:
             return False
         r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
-        public.verify(encode_dss_signature(r, s), message, ec.ECDSA(hashes.SHA256()))
+        public.verify(encode_dss_signature(r, s), message, _ES256)
     except (InvalidSignature, ValueError, KeyError, TypeError):
         return False
     return True

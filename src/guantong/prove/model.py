@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from guantong.base.entry import EntryKind
 from guantong.base.keys import Ed25519Key
@@ -13,6 +15,8 @@ from guantong.prove.figure import FIGURE_KINDS
 __all__ = [
     "ENTRY_KINDS",
     "PACKAGE_MADE",
+    "AnchorView",
+    "Anchored",
     "CheckpointView",
     "LogView",
     "PackageMade",
@@ -70,6 +74,26 @@ class ProveSettings:
     """Largest checkpoint a partner may send to be witnessed."""
     max_package_bytes: int = 256 * 1024 * 1024
     """Largest package made."""
+    audit_every_s: float = 86_400.0
+    """How often every leaf is hashed again and compared with what was signed; 0 never."""
+    stale_after_s: float = 3600.0
+    """A partner's checkpoint that is older than this, and a cosignature missing for as long, is reported as stale."""
+    monitor_every_s: float = 300.0
+    """How often a partner's log and its witnesses are compared; 0 never."""
+    anchor_every_s: float = 3600.0
+    """Interval of anchors: one root per log, kind and interval, if the log has grown; 0 never."""
+    timestamp_url: str = ""
+    """Address of a time-stamp authority (RFC 3161); empty for none."""
+    timestamp_roots: str = ""
+    """PEM file with the certificates of authorities that are trusted; empty: tokens are kept, who signed them stays unconfirmed."""
+    evm_url: str = ""
+    """Address of a chain's JSON-RPC node; empty for none. Needs the extra “evm”."""
+    evm_contract: str = ""
+    """Address of the anchor contract on that chain, 0x and 40 hex digits (``guantong audit deploy`` makes one)."""
+    evm_key_file: str = ""
+    """File with the private key that pays for and owns the anchors, 64 hex digits, readable by its owner only."""
+    retain_leaves_below: int = 0
+    """Bundles of entries below this index are removed from the files, as a written retention policy says; never the tree."""
     commit_chunks: bool = True
     """Whether rows are committed to, chunk by chunk, as they become part of a table; without it no figure with proof can be made of
     them. It costs about a microsecond of hashing and two of writing for each row."""
@@ -142,6 +166,34 @@ class LogView:
     behind: int
     """Leaves recorded but not yet in the tree."""
     witnesses: tuple[WitnessView, ...] = field(default_factory=tuple)
+
+
+@dataclass(frozen=True, slots=True)
+class Anchored:
+    """What an anchor states of a log, once its reference was verified."""
+
+    origin: str
+    size: int
+    root: bytes
+    at: int
+    """Time that the anchor states, ns."""
+    by: str
+    """Who states it: a witness's key name, an authority's subject, or chain, contract and block."""
+    confirmed: bool
+    """Whether who states it is known to the verifier from elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnchorView:
+    """An anchor as it is kept."""
+
+    kind: str
+    size: int
+    root: bytes
+    at: int
+    """Time that it states, ns."""
+    ref: Mapping[str, Any]
+    """What the anchor handed back; verified without network by ``prove.rules``."""
 
 
 @dataclass(frozen=True, slots=True)

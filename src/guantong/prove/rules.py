@@ -14,18 +14,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from guantong.base.canonical import b64, canonical_bytes, unb64
-from guantong.base.clock import iso
-from guantong.base.errors import Skippable
+from guantong.base import evm, timestamp
+from guantong.base.canonical import b64, canonical_bytes, sha256, unb64
+from guantong.base.clock import NS, iso
+from guantong.base.errors import Refused, Skippable
 from guantong.base.keys import Ed25519Key, verify_ed25519
 from guantong.base.note import (
     COSIGNATURE,
     Policy,
     VerifierKey,
+    open_note,
+    parse_checkpoint,
     parse_policy,
     parse_vkey,
 )
-from guantong.prove.model import witness_name_of
+from guantong.prove.model import Anchored, witness_name_of
 
 __all__ = [
     "AGREEMENT_PATH",
@@ -37,11 +40,15 @@ __all__ = [
     "Trust",
     "agreement_paper",
     "bound",
+    "check_evm_anchor",
+    "check_timestamp_anchor",
+    "check_witness_anchor",
     "digest_of",
     "in_chinese",
     "invoice_paper",
     "is_package_path",
     "key_statement",
+    "log_id",
     "manifest",
     "origin_hash",
     "parse_json",
@@ -392,6 +399,72 @@ def policy_text(log: VerifierKey, witnesses: Sequence[VerifierKey]) -> str:
     else:
         lines.append("quorum none")
     return "".join(f"{line}\n" for line in lines)
+
+
+# ---- anchors
+
+
+def check_witness_anchor(ref: Mapping[str, Any], keys: Sequence[VerifierKey]) -> Anchored:
+    """The earliest cosignature of a witness known. Raises Refused ``base.signature-bad``, Skippable ``base.note-malformed``."""
+    opened = open_note(str(ref["note"]).encode(), [key for key in keys if key.kind == COSIGNATURE])
+    head = parse_checkpoint(opened.note.text)
+    key, at = min(opened.times.items(), key=lambda item: (item[1], item[0].name))
+    return Anchored(head.origin, head.size, head.root, at * NS, key.name, confirmed=True)
+
+
+def check_timestamp_anchor(ref: Mapping[str, Any], roots: Sequence[Any]) -> Anchored:
+    """A time-stamp token over a checkpoint's text. Raises Refused ``base.timestamp-refused``, Skippable ``base.timestamp-malformed``."""
+    head = parse_checkpoint(ref["text"])
+    if head.extensions or head.text != ref["text"]:
+        raise Refused("prove.anchor-refused", kind="rfc3161", reason="what was stamped is no plain checkpoint")
+    found = timestamp.verify(unb64(ref["token"]), head.text.encode(), roots)
+    return Anchored(head.origin, head.size, head.root, found.at, found.authority, found.confirmed)
+
+
+def log_id(origin: str) -> bytes:
+    """Name of a log in the contract: SHA-256 of its origin."""
+    return sha256(origin.encode())
+
+
+def check_evm_anchor(ref: Mapping[str, Any], trusted: Mapping[int, tuple[frozenset[str], frozenset[str]]]) -> Anchored:
+    """A contract's storage proven under a block's state root (EIP-1186). Raises Refused ``prove.anchor-refused``.
+
+    trusted: by chain id, the contracts and the hashes of blocks that the verifier knows from its own node; for a chain without any
+    block known the anchor is consistent, but not confirmed.
+    """
+
+    def no(reason: str) -> Refused:
+        return Refused("prove.anchor-refused", kind="evm", reason=reason)
+
+    contract = str(ref["contract"]).lower()
+    if not re.fullmatch(r"0x[0-9a-f]{40}", contract):
+        raise no("the contract has no address")
+    try:
+        header = evm.header_of(unb64(ref["header"]))
+        proofs = [[unb64(node) for node in nodes] for nodes in ref["storageProof"]]
+        account = [unb64(node) for node in ref["accountProof"]]
+        size, root, at_s, _owner = (
+            evm.storage_word(
+                header.state_root,
+                bytes.fromhex(contract[2:]),
+                evm.slot_of(log_id(ref["origin"]), 0, word),
+                account,
+                proofs[word],
+            )
+            for word in range(4)
+        )
+    except (ValueError, IndexError, TypeError) as error:
+        raise no(f"the state of the block does not lead to this anchor ({error})") from error
+    if (size, root.to_bytes(32, "big"), at_s) != (ref["size"], unb64(ref["root"]), ref["time"]):
+        raise no("the state of the block does not lead to this anchor")
+    contracts, blocks = trusted.get(ref["chain"], (frozenset(), frozenset()))
+    block = f"0x{header.hash.hex()}"
+    if contracts and contract not in contracts:
+        raise no("the trust file does not list the contract")
+    if blocks and block not in blocks:
+        raise no("the trust file does not list the block")
+    by = f"chain {ref['chain']}, contract {contract}, block {header.number} {block}"
+    return Anchored(ref["origin"], size, root.to_bytes(32, "big"), at_s * NS, by, confirmed=bool(contracts and blocks))
 
 
 # ---- what the verifier says, in Chinese

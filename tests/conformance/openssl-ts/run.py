@@ -31,7 +31,9 @@ def main(only: tuple[str, ...] = ()) -> int:
             return done.returncode, "ok " + said if done.returncode == 0 and "Verification: OK" in said else said
 
         made = stamps.cases(Path(folder))
-        return material.judge("openssl-ts", {name: lambda case=case: verify(case) for name, case in made.items()}, only=only)
+        return material.judge(
+            "openssl-ts", {name: lambda case=case: verify(case) for name, case in made.items()}, only=only
+        )
 
 
 if __name__ == "__main__":

@@ -31,7 +31,9 @@ def main(only: tuple[str, ...] = ()) -> int:
 
     with tempfile.TemporaryDirectory() as folder:
         made = stamps.cases(Path(folder))
-        return material.judge("rfc3161", {name: lambda case=case: verify(case) for name, case in made.items()}, only=only)
+        return material.judge(
+            "rfc3161", {name: lambda case=case: verify(case) for name, case in made.items()}, only=only
+        )
 
 
 if __name__ == "__main__":
