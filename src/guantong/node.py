@@ -53,6 +53,9 @@ WIRES: tuple[Wire, ...] = (
     Wire("describe.Who", "exchange", "(request) -> participant and the partner that its identity token names"),
     Wire("describe.Who", "web", "(request) -> participant and the person signed in"),
     Wire("govern.Govern.decide", "exchange", "the Cedar permit that an agreement or an offer compiles to"),
+    Wire("keep.Note", "prove", "note(table, rows) -> what the step that records the commit does: the root over the rows' chunks"),
+    Wire("exchange.Answerer", "prove", "answer(participant, question) -> a figure with its proof, or the chunks a challenge draws"),
+    Wire("prove.FactorOf", "watch", "factor(name) -> emission factor with basis, year and source, for kgCO2e per part"),
     Wire("exchange.Answerer", "watch", "answer(participant, question) -> one scalar: days of supply"),
     Wire(
         "exchange.Exchange.on_change",
@@ -139,6 +142,9 @@ class Node:
         from guantong.keep.blobs import FolderBlobs
         from guantong.keep.model import KeepSettings
         from guantong.keep.service import Keep
+        from guantong.prove.figure import OPEN_FIGURE, ORDER_FIGURE, RECEIVE_FIGURE
+        from guantong.prove.figure_trade import FigureTrade
+        from guantong.prove.figures import Figures
         from guantong.prove.model import ProveKeys, ProveSettings
         from guantong.prove.papers import ExchangePapers
         from guantong.prove.service import Prove
@@ -236,6 +242,19 @@ class Node:
             settings=config.section("watch", WatchSettings),
             ask=self.exchange.ask,
         )
+        self.figures = Figures(
+            self.records,
+            self.keep,
+            self.prove,
+            self.clock,
+            lambda _: ProveKeys(self.keys.evidence, self.keys.witness),
+            config.section("prove", ProveSettings),
+            factor=self._factor,
+        )
+        self.trade = FigureTrade(self.figures, self.exchange.ask)
+        self.keep.on_table_commit(self.figures.note)
+        for kind in (ORDER_FIGURE, OPEN_FIGURE, RECEIVE_FIGURE):
+            self.exchange.answer(kind, self.trade)
         self._rooms: Any = None
         self._server: Any = None
         self._background: set[asyncio.Task[None]] = set()
@@ -358,6 +377,8 @@ class Node:
             health=self.health,
             base_url=self.address,
             version=__version__,
+            figures=self.figures,
+            trade=self.trade,
         )
         return create_app(
             self._rooms,
@@ -469,6 +490,19 @@ class Node:
             for product in await self.exchange.products(access.participant)
             if product.dataset_id == access.dataset_id
         )
+
+    def _factor(self, name: str) -> Mapping[str, str]:
+        from guantong.watch.carbon import named
+
+        found = named(name or self.watch.settings.factor)
+        return {
+            "factor": found.id,
+            "kg_per_kwh": str(found.kg_per_kwh),
+            "gas": found.gas,
+            "basis": found.basis,
+            "year": str(found.year),
+            "source": found.source,
+        }
 
     async def _rights(self, participant: str, dataset_id: str) -> Mapping[str, Any] | None:
         found = await self.govern.rights(participant, dataset_id)

@@ -8,44 +8,38 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
 from sqlalchemy import and_, func, select
 
-from guantong.base.canonical import b64, canonical_bytes, digest, unb64
-from guantong.base.chunks import ChunkTree, chunk_salt
-from guantong.base.clock import Clock, iso, parse_iso
+from guantong.base.canonical import b64, canonical_bytes, digest
+from guantong.base.clock import Clock, parse_iso
 from guantong.base.entry import Entry
 from guantong.base.errors import ConfigProblem, Corrupt, GuantongError, Refused, Skippable
-from guantong.base.merkle import HASH_BYTES
+from guantong.base.keys import Ed25519Key
 from guantong.base.note import parse_note
-from guantong.exchange.model import Agreement, Answer, Question
 from guantong.keep.service import Keep
 from guantong.prove import figure_proof
 from guantong.prove.figure import (
-    CHUNKS_COMMITTED,
     FIGURE_CHALLENGED,
     FIGURE_DEFINED,
     FIGURE_MADE,
-    OPEN_FIGURE,
-    ORDER_FIGURE,
-    RECEIVE_FIGURE,
     Checked,
     Definition,
     Input,
     Made,
 )
-from guantong.prove.figure_functions import FUNCTIONS, Function, Window, Wrong, function_hash, natural
-from guantong.prove.figure_proof import Chunk, Trace, Unit, check_bundle, draws
+from guantong.prove.figure_functions import FUNCTIONS, Function, Window, Wrong, function_hash
+from guantong.prove.figure_inputs import Inputs
+from guantong.prove.figure_proof import Trace, Unit, check_bundle, draws
 from guantong.prove.model import ProveSettings
 from guantong.prove.ports import KeysOf
-from guantong.prove.rules import parse_trust
+from guantong.prove.rules import Trust, parse_trust
 from guantong.prove.service import Prove
-from guantong.prove.tables import CHUNKS, COSIGNATURES, DEFINITIONS, FIGURES, STRETCHES
+from guantong.prove.tables import COSIGNATURES, DEFINITIONS, FIGURES
 from guantong.records import Records, Step
 from guantong.records.service import Row
 
@@ -54,28 +48,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Figures"]
 
-Ask = Callable[[str, str, str, Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
-AgreementOf = Callable[[str, str], Awaitable[Agreement]]
 FactorOf = Callable[[str], Mapping[str, str]]
 """Parameters that an emission factor's name stands for (watch's table): ``kg_per_kwh, factor, gas, basis, year, source``."""
-
-_CACHED = 8
 
 
 def no_factor(name: str) -> Mapping[str, str]:
     """Where no table of factors is wired. Raises ConfigProblem ``prove.figure-invalid``."""
     raise ConfigProblem("prove.figure-invalid", figure=name, reason="no table of emission factors is wired")
-
-
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """A chunk of a stretch before it becomes part of a unit."""
-
-    entry: int
-    index: int
-    text: bytes
-    low: int
-    high: int
 
 
 class Figures:
@@ -90,109 +69,31 @@ class Figures:
         keys: KeysOf,
         settings: ProveSettings | None = None,
         *,
-        ask: Ask | None = None,
-        agreement: AgreementOf | None = None,
         factor: FactorOf = no_factor,
     ) -> None:
-        self._records = records
-        self._keep = keep
+        self.records = records
         self._prove = prove
-        self._clock = clock
+        self.clock = clock
         self._keys = keys
         self.settings = settings or ProveSettings()
-        self._ask = ask
-        self._agreement = agreement
         self._factor = factor
-        self._cut: OrderedDict[tuple[str, int, str], Mapping[str, list[bytes]]] = OrderedDict()
-        if self.settings.commit_chunks:
-            keep.on_table_commit(self.note)
-
-    # ---- committing
+        self.inputs = Inputs(records, keep, self.settings)
 
     def note(self, table: str, rows: pa.Table) -> Callable[[Step], None] | None:
         """Commit to the rows that became part of a table: keep's :data:`guantong.keep.ports.Note`."""
-        from guantong.prove.figure_chunks import cut
-
-        if not rows.num_rows:
-            return None
-        import pyarrow.compute as pc
-
-        span = pc.min_max(rows["log_position"]).as_py()
-        stretches, texts = cut(table, rows)
-        secret = self._records.random(32)
-        tree = ChunkTree.of(secret, texts)
-        root = tree.root
-        count = rows.num_rows
-
-        def do(step: Step) -> None:
-            step.record(
-                Entry(
-                    CHUNKS_COMMITTED,
-                    {
-                        "table": table,
-                        "first": span["min"],
-                        "last": span["max"],
-                        "rows": count,
-                        "chunks": len(texts),
-                        "root": "sha256:" + root.hex(),
-                    },
-                )
-            )
-
-            def write(connection: Any) -> None:
-                entry = step.leaves[-1]
-                connection.execute(
-                    CHUNKS.insert(),
-                    {
-                        "participant": step.participant,
-                        "entry": entry,
-                        "source_table": table,
-                        "first": span["min"],
-                        "last": span["max"],
-                        "secret": secret,
-                        "root": root,
-                        "leaves": b"".join(tree.leaves),
-                        "committed_at": step.at,
-                    },
-                )
-                connection.execute(
-                    STRETCHES.insert(),
-                    [
-                        {
-                            "participant": step.participant,
-                            "stream": one.stream[:512],
-                            "entry": entry,
-                            "source_table": table,
-                            "start": one.start,
-                            "count": one.count,
-                            "first_time": one.first,
-                            "last_time": one.last,
-                        }
-                        for one in stretches
-                    ],
-                )
-
-            step.apply(write)
-
-        return do
+        return self.inputs.note(table, rows) if self.settings.commit_chunks else None
 
     async def streams(self, participant: str, table: str | None = None) -> list[dict[str, Any]]:
         """Streams that have commitments: ``{table, stream, chunks, commitments}``."""
-        where = STRETCHES.c.participant == participant
-        if table is not None:
-            where = and_(where, STRETCHES.c.source_table == table)
-        rows = await self._records.rows(
-            select(
-                STRETCHES.c.source_table.label("table"),
-                STRETCHES.c.stream,
-                func.sum(STRETCHES.c.count).label("chunks"),
-                func.count().label("commitments"),
-            )
-            .where(where)
-            .group_by(STRETCHES.c.source_table, STRETCHES.c.stream)
-            .order_by(STRETCHES.c.source_table, STRETCHES.c.stream)
-        )
-        return [dict(row) | {"chunks": int(row["chunks"])} for row in rows]
+        return await self.inputs.streams(participant, table)
+
+    async def trust(self, participant: str) -> Trust:
+        """The keys that this node knows: its own and its partners'."""
+        return parse_trust(await self._prove.trust_lines(participant))
+
+    def key(self, participant: str) -> Ed25519Key:
+        """The key that signs figures and verdicts: the evidence key."""
+        return self._keys(participant).log
 
     # ---- definitions
 
@@ -206,7 +107,7 @@ class Figures:
         definition = replace(definition, parameters=parameters)
         function = _function(definition)
         _check_definition(definition, function)
-        async with self._records.step(participant) as step:
+        async with self.records.step(participant) as step:
             step.upsert(
                 DEFINITIONS,
                 id=definition.id,
@@ -229,14 +130,14 @@ class Figures:
 
     async def definitions(self, participant: str) -> list[Definition]:
         """Every figure that is defined, by id."""
-        rows = await self._records.rows(
+        rows = await self.records.rows(
             select(DEFINITIONS).where(DEFINITIONS.c.participant == participant).order_by(DEFINITIONS.c.id)
         )
         return [_definition(row) for row in rows]
 
     async def definition(self, participant: str, definition_id: str) -> Definition:
         """One definition. Raises Skippable ``prove.figure-unknown``."""
-        row = await self._records.row(
+        row = await self.records.row(
             select(DEFINITIONS).where(and_(DEFINITIONS.c.participant == participant, DEFINITIONS.c.id == definition_id))
         )
         if row is None:
@@ -265,7 +166,7 @@ class Figures:
         function = _function(definition)
         if not start < end:
             raise Refused("prove.figure-impossible", figure=definition_id, reason="the window is empty")
-        units, commits = await self._units(participant, definition, function, window)
+        units, commits = await self.inputs.units(participant, definition, function, window)
         return await self._finish(
             participant,
             definition,
@@ -314,7 +215,7 @@ class Figures:
         agreement_id: str = "",
         partner: str = "",
     ) -> Made:
-        secret = self._records.random(32)
+        secret = self.records.random(32)
         made = await self._trace(definition, function, window, units, secret)
         figure = figure_proof.figure_document(
             seller=participant,
@@ -323,13 +224,13 @@ class Figures:
             made=made,
             commits=commits,
             openings=openings,
-            made_at=self._clock.now(),
+            made_at=self.clock.now(),
             nonce_hash=nonce_hash,
             agreement_id=agreement_id,
             buyer=partner,
         )
         name = digest(figure)
-        signature = figure_proof.sign_as(participant, self._keys(participant).log, canonical_bytes(figure))
+        signature = figure_proof.sign_as(participant, self.key(participant), canonical_bytes(figure))
         body = {
             "figure": name,
             "definition": digest(definition.document()),
@@ -337,7 +238,7 @@ class Figures:
             "agreementId": agreement_id,
             "partner": partner,
         }
-        async with self._records.step(participant) as step:
+        async with self.records.step(participant) as step:
             step.record(Entry(FIGURE_MADE, body))
         entry = step.leaves[-1]
         bundle = {
@@ -351,8 +252,8 @@ class Figures:
             "ends": figure_proof.ends(made),
             "cites": cites,
         }
-        await self._store(
-            participant, name, "seller", definition.id, partner, agreement_id, "", secret, bundle, self._clock.now()
+        await self.store(
+            participant, name, "seller", definition.id, partner, agreement_id, "", secret, bundle, self.clock.now()
         )
         return await self.figure(participant, name)
 
@@ -366,152 +267,6 @@ class Figures:
         except (Wrong, KeyError, ArithmeticError, TypeError, ValueError) as error:
             raise Refused("prove.figure-impossible", figure=definition.id, reason=_reason(error)) from error
 
-    async def _units(
-        self, participant: str, definition: Definition, function: Function, window: Window
-    ) -> tuple[list[Unit], list[dict[str, Any]]]:
-        pieces: list[tuple[str, str, list[_Piece]]] = []
-        entries: set[int] = set()
-        for role in function.roles:
-            for one in definition.inputs:
-                if one.role != role.strip("[]"):
-                    continue
-                for stream in one.streams:
-                    found = await self._pieces(participant, one.table, stream, window)
-                    if not found and not role.startswith("["):
-                        raise Refused(
-                            "prove.figure-impossible",
-                            figure=definition.id,
-                            reason=f"nothing of {stream} was committed to in or before the window",
-                        )
-                    groups = _overlapping(found) if one.table == "readings" else _grouped(found, definition, function)
-                    pieces += [(one.role, stream, group) for group in groups]
-                    entries |= {piece.entry for piece in found}
-        if len(pieces) > self.settings.figure_positions_max:
-            raise Refused(
-                "prove.figure-impossible",
-                figure=definition.id,
-                reason=f"more than {self.settings.figure_positions_max} chunks: choose a shorter window",
-            )
-        order = sorted(entries)
-        rows = {entry: await self._commitment(participant, entry) for entry in order}
-        trees = {entry: ChunkTree(_leaves(row)) for entry, row in rows.items()}
-        place = {entry: at for at, entry in enumerate(order)}
-        units = [
-            Unit(
-                role,
-                stream,
-                tuple(
-                    Chunk(
-                        place[piece.entry],
-                        piece.index,
-                        chunk_salt(rows[piece.entry]["secret"], piece.index),
-                        piece.text,
-                        lambda entry=piece.entry, index=piece.index: trees[entry].path(index),  # type: ignore[misc]
-                    )
-                    for piece in group
-                ),
-            )
-            for role, stream, group in pieces
-        ]
-        commits = [
-            {
-                "entry": entry,
-                "table": rows[entry]["source_table"],
-                "chunks": len(trees[entry].leaves),
-                "root": "sha256:" + bytes(rows[entry]["root"]).hex(),
-            }
-            for entry in order
-        ]
-        return units, commits
-
-    async def _pieces(self, participant: str, table: str, stream: str, window: Window) -> list[_Piece]:
-        stretches = await self._records.rows(
-            select(STRETCHES)
-            .where(
-                and_(
-                    STRETCHES.c.participant == participant,
-                    STRETCHES.c.stream == stream[:512],
-                    STRETCHES.c.source_table == table,
-                )
-            )
-            .order_by(STRETCHES.c.first_time, STRETCHES.c.entry)
-        )
-        found: list[_Piece] = []
-        if table == "readings":
-            inside = [row for row in stretches if row["last_time"] >= window.start and row["first_time"] < window.end]
-            before = [row for row in stretches if row["last_time"] < window.start]
-            # what held when the window began was said before it
-            stretches = [*([max(before, key=lambda row: row["last_time"])] if before else []), *inside]
-        for row in stretches:
-            for at, text in enumerate(await self._texts(participant, table, stream, row)):
-                head = orjson.loads(text)
-                low, high = (head["time"][0], head["time"][-1]) if table == "readings" else (0, 0)
-                found.append(_Piece(row["entry"], row["start"] + at, text, low, high))
-        if table == "readings":
-            found.sort(key=lambda piece: (piece.low, piece.high))
-            earlier = [at for at, piece in enumerate(found) if piece.high < window.start]
-            found = [
-                piece
-                for at, piece in enumerate(found)
-                if piece.low < window.end and (piece.high >= window.start or at == earlier[-1])
-            ]
-        return found
-
-    async def _texts(self, participant: str, table: str, stream: str, stretch: Row) -> list[bytes]:
-        """The chunk texts of a stretch, cut again from the table and compared with what was committed."""
-        from guantong.prove.figure_chunks import texts_of
-
-        entry = int(stretch["entry"])
-        key = (participant, entry, stream if table == "readings" else "")
-        known = self._cut.get(key)
-        if known is None:
-            commitment = await self._commitment(participant, entry)
-            rows = await self._rows(participant, table, stream, stretch, commitment)
-            known = await asyncio.to_thread(lambda: {name: texts for name, _, _, texts in texts_of(table, rows)})
-            self._cut[key] = known
-            if len(self._cut) > _CACHED:
-                self._cut.popitem(last=False)
-        texts = known.get(stream, [])
-        await self._same(participant, stretch, texts)
-        return texts
-
-    async def _rows(self, participant: str, table: str, stream: str, stretch: Row, commitment: Row) -> pa.Table:
-        import pyarrow.compute as pc
-
-        if table == "readings":
-            signal = int(stream.removeprefix("signal/"))
-            rows = await self._keep.range(
-                participant, [signal], stretch["first_time"], stretch["last_time"] + 1, revisions=True
-            )
-        elif table == "measurements":
-            rows = await self._keep.measurements(participant, revisions=True)
-        else:
-            rows = await self._keep.table(participant, table.removeprefix("table:"))
-        if not rows.num_rows:
-            return rows
-        position = pc.field("log_position")
-        return rows.filter((position >= commitment["first"]) & (position <= commitment["last"]))
-
-    async def _same(self, participant: str, stretch: Row, texts: list[bytes]) -> None:
-        from guantong.base.chunks import chunk_leaf
-
-        commitment = await self._commitment(participant, int(stretch["entry"]))
-        start = int(stretch["start"])
-        leaves = _leaves(commitment)[start : start + int(stretch["count"])]
-        again = [chunk_leaf(chunk_salt(commitment["secret"], start + at), text) for at, text in enumerate(texts)]
-        if leaves != again:
-            raise Corrupt(
-                "prove.chunk-differs", stream=stretch["stream"], entry=stretch["entry"], table=stretch["source_table"]
-            )
-
-    async def _commitment(self, participant: str, entry: int) -> Row:
-        row = await self._records.row(
-            select(CHUNKS).where(and_(CHUNKS.c.participant == participant, CHUNKS.c.entry == entry))
-        )
-        if row is None:
-            raise Skippable("prove.figure-unknown", figure=f"commitment {entry}")
-        return row
-
     async def _proven(self, participant: str, entry: int, *, first: bool) -> dict[str, str]:
         """A leaf and its proof; ``first``: under the earliest checkpoint that was witnessed, so that it says how old the leaf is."""
         await self._prove.catch_up(participant)
@@ -519,7 +274,7 @@ class Figures:
         assert leaf is not None
         head = None
         if first:
-            row = await self._records.row(
+            row = await self.records.row(
                 select(func.min(COSIGNATURES.c.size).label("size")).where(
                     and_(COSIGNATURES.c.participant == participant, COSIGNATURES.c.size > entry)
                 )
@@ -537,7 +292,7 @@ class Figures:
         Waits up to ``package_wait_s`` for a witness's cosignature over the figure's entry; without one the draws rest on the nonce alone,
         and the result says so. Raises Refused ``prove.openings-spent`` beyond what the contract states.
         """
-        row = await self._row(participant, name)
+        row = await self.row(participant, name)
         if row["role"] != "seller":
             raise Skippable("prove.figure-unknown", figure=name)
         bundle = orjson.loads(row["proof"])
@@ -556,7 +311,7 @@ class Figures:
         definition = _definition_of(figure["definition"])
         function = _function(definition)
         window = Window(parse_iso(figure["window"]["from"]), parse_iso(figure["window"]["to"]))
-        units, _ = await self._units(participant, definition, function, window)
+        units, _ = await self.inputs.units(participant, definition, function, window)
         made = await self._trace(definition, function, window, units, bytes(row["secret"]))
         if "sha256:" + made.root.hex() != figure["root"]:
             raise Corrupt("prove.chunk-differs", stream=definition.id, entry=bundle["entry"], table="–")
@@ -571,14 +326,14 @@ class Figures:
             "checkpoint": b64(note),
             "openings": openings,
         }
-        async with self._records.step(participant) as step:
+        async with self.records.step(participant) as step:
             step.update(FIGURES, {"digest": name}, {"proof": orjson.dumps({**bundle, "challenge": challenge})})
-            step.record(_challenged(figure, name, seed, len(openings), "opened", ""))
+            step.record(challenged(figure, name, seed, len(openings), "opened", ""))
         return challenge
 
     async def challenge(self, participant: str, name: str, count: int) -> Checked:
         """Challenge a figure made here, with a nonce of our own: what anybody would see who ordered it."""
-        await self.open(participant, name, self._records.random(32), count)
+        await self.open(participant, name, self.records.random(32), count)
         return await self.check(participant, name)
 
     async def _cosigned(self, participant: str, entry: int) -> tuple[str, bytes]:
@@ -598,11 +353,11 @@ class Figures:
 
     async def check(self, participant: str, name: str) -> Checked:
         """Check a figure that is kept here, with the keys that this node knows."""
-        row = await self._row(participant, name)
-        trust = parse_trust(await self._prove.trust_lines(participant))
+        row = await self.row(participant, name)
+        trust = await self.trust(participant)
         checked = await asyncio.to_thread(check_bundle, orjson.loads(row["proof"]), trust)
         if checked.verdict != row["verdict"]:
-            async with self._records.step(participant) as step:
+            async with self.records.step(participant) as step:
                 step.update(FIGURES, {"digest": name}, {"verdict": checked.verdict})
         return checked
 
@@ -610,7 +365,7 @@ class Figures:
 
     async def figures(self, participant: str, limit: int = 1000) -> list[Made]:
         """Figures made and received, newest first."""
-        rows = await self._records.rows(
+        rows = await self.records.rows(
             select(FIGURES)
             .where(FIGURES.c.participant == participant)
             .order_by(FIGURES.c.made_at.desc(), FIGURES.c.digest)
@@ -620,17 +375,18 @@ class Figures:
 
     async def figure(self, participant: str, name: str) -> Made:
         """One figure by its digest. Raises Skippable ``prove.figure-unknown``."""
-        return _made(await self._row(participant, name))
+        return _made(await self.row(participant, name))
 
-    async def _row(self, participant: str, name: str) -> Row:
-        row = await self._records.row(
+    async def row(self, participant: str, name: str) -> Row:
+        """What is kept of a figure. Raises Skippable ``prove.figure-unknown``."""
+        row = await self.records.row(
             select(FIGURES).where(and_(FIGURES.c.participant == participant, FIGURES.c.digest == name[:71]))
         )
         if row is None:
             raise Skippable("prove.figure-unknown", figure=name[:100])
         return row
 
-    async def _store(
+    async def store(
         self,
         participant: str,
         name: str,
@@ -643,7 +399,8 @@ class Figures:
         bundle: Mapping[str, Any],
         at: int,
     ) -> None:
-        async with self._records.step(participant) as step:
+        """Keep a figure, or what became of it."""
+        async with self.records.step(participant) as step:
             step.upsert(
                 FIGURES,
                 digest=name,
@@ -657,158 +414,8 @@ class Figures:
                 made_at=at,
             )
 
-    # ---- buying
 
-    async def order(self, participant: str, agreement_id: str, definition_id: str, start: int, end: int) -> Made:
-        """Order a figure from the partner of an agreement; our nonce is fixed with the order, by its digest."""
-        assert self._ask is not None
-        nonce = self._records.random(32)
-        answer = await self._ask(
-            participant,
-            agreement_id,
-            ORDER_FIGURE,
-            {
-                "definition": definition_id,
-                "from": iso(start),
-                "to": iso(end),
-                "nonceHash": figure_proof.nonce_hash(nonce),
-            },
-        )
-        bundle = answer.get("proof")
-        if not isinstance(bundle, dict) or not isinstance(bundle.get("figure"), dict):
-            raise Skippable("prove.figure-unusable", reason="there is no proof in the answer")
-        figure = bundle["figure"]
-        if (
-            figure.get("nonceHash") != figure_proof.nonce_hash(nonce)
-            or figure.get("agreementId") != agreement_id
-            or figure.get("window") != {"from": iso(start), "to": iso(end)}
-        ):
-            raise Skippable("prove.figure-unusable", reason="it answers another order")
-        name = digest(figure)
-        await self._store(
-            participant,
-            name,
-            "buyer",
-            definition_id,
-            str(figure.get("seller")),
-            agreement_id,
-            "",
-            nonce,
-            bundle,
-            self._clock.now(),
-        )
-        return await self.figure(participant, name)
-
-    async def challenge_partner(self, participant: str, name: str, count: int) -> Checked:
-        """Challenge a figure that a partner made for us, check what it opens, sign the verdict and hand it over: the figure's receipt."""
-        assert self._ask is not None
-        row = await self._row(participant, name)
-        if row["role"] != "buyer":
-            raise Skippable("prove.figure-unknown", figure=name)
-        bundle = orjson.loads(row["proof"])
-        agreement_id = str(row["agreement_id"])
-        if bundle.get("challenge") is None:
-            challenge = await self._ask(
-                participant,
-                agreement_id,
-                OPEN_FIGURE,
-                {"figure": name, "nonce": b64(bytes(row["secret"])), "count": count},
-            )
-            bundle["challenge"] = dict(challenge)
-        trust = parse_trust(await self._prove.trust_lines(participant))
-        checked = await asyncio.to_thread(check_bundle, bundle, trust)
-        figure = bundle["figure"]
-        if bundle.get("receipt") is None:
-            statement = figure_proof.receipt_statement(checked, figure, buyer=participant, at=self._clock.now())
-            signature = figure_proof.sign_as(participant, self._keys(participant).log, canonical_bytes(statement))
-            bundle["receipt"] = {"statement": statement, "signature": signature}
-            async with self._records.step(participant) as step:
-                step.update(FIGURES, {"digest": name}, {"proof": orjson.dumps(bundle), "verdict": checked.verdict})
-                seed = bytes.fromhex(checked.seed[7:] or "00" * 32)
-                verdict = "wrong" if checked.verdict == "wrong" else "clean"
-                step.record(_challenged(figure, name, seed, checked.opened, verdict, digest(statement)))
-        with contextlib.suppress(Refused, Skippable):
-            # the verdict stands on our own record; a seller that will not hear it changes nothing
-            await self._ask(participant, agreement_id, RECEIVE_FIGURE, bundle["receipt"])
-        return checked
-
-    # ---- selling: exchange's Answerer
-
-    async def answer(self, participant: str, question: Question) -> Answer:
-        """Answer a partner's order, challenge or receipt under an agreement."""
-        body = question.body
-        if question.kind == ORDER_FIGURE:
-            return Answer({"proof": await self._sell(participant, question)})
-        name = str(body.get("figure") or _of(body, "statement", "figure"))[:71]
-        row = await self._row(participant, name)
-        if row["partner"] != question.partner or row["agreement_id"] != question.agreement.id:
-            raise Skippable("prove.figure-unknown", figure=name)
-        if question.kind == OPEN_FIGURE:
-            try:
-                nonce, count = unb64(str(body.get("nonce", ""))), int(body.get("count", 0))
-            except (TypeError, ValueError) as error:
-                raise Refused("prove.challenge-refused", figure=name, reason="nonce or count is missing") from error
-            return Answer(await self.open(participant, name, nonce, count))
-        await self._take_receipt(participant, name, row, body)
-        return Answer({"figure": name, "taken": True})
-
-    async def _sell(self, participant: str, question: Question) -> Mapping[str, Any]:
-        body = question.body
-        try:
-            start, end = parse_iso(str(body["from"])), parse_iso(str(body["to"]))
-            definition_id, nonce_hash = str(body["definition"]), str(body["nonceHash"])
-        except KeyError as error:
-            raise Refused("prove.figure-impossible", figure="–", reason="the order is incomplete") from error
-        definition = await self.definition(participant, definition_id)
-        if question.agreement.id not in definition.agreements or question.agreement.role != "provider":
-            raise Refused("prove.figure-refused", figure=definition_id, agreement=question.agreement.id)
-        contract = question.agreement.price.get("openings")
-        openings = min(definition.openings, contract) if isinstance(contract, int) else definition.openings
-        made = await self.make(
-            participant,
-            definition_id,
-            start,
-            end,
-            nonce_hash=nonce_hash[:71],
-            agreement_id=question.agreement.id,
-            partner=question.partner,
-            openings=openings,
-        )
-        return made.proof
-
-    async def _take_receipt(self, participant: str, name: str, row: Row, body: Mapping[str, Any]) -> None:
-        statement, signature = body.get("statement"), body.get("signature")
-        if not isinstance(statement, dict) or not isinstance(signature, dict):
-            raise Refused("prove.challenge-refused", figure=name, reason="the receipt is of another form")
-        bundle = orjson.loads(row["proof"])
-        if bundle.get("receipt") is not None:
-            return
-        trust = parse_trust(await self._prove.trust_lines(participant))
-        checked = Checked()
-        try:
-            figure_proof.check_signature(signature, canonical_bytes(statement), str(row["partner"]), trust, checked)
-        except (Wrong, GuantongError, KeyError, ValueError) as error:
-            raise Refused("base.signature-bad", signer=row["partner"]) from error
-        if statement.get("figure") != name or statement.get("buyer") != row["partner"]:
-            raise Refused("prove.challenge-refused", figure=name, reason="the receipt is about another figure")
-        bundle["receipt"] = {"statement": statement, "signature": signature}
-        opened = statement.get("opened")
-        seed = str(statement.get("seed", ""))
-        async with self._records.step(participant) as step:
-            step.update(FIGURES, {"digest": name}, {"proof": orjson.dumps(bundle)})
-            step.record(
-                _challenged(
-                    bundle["figure"],
-                    name,
-                    bytes.fromhex(seed[7:]) if len(seed) == 71 else bytes(HASH_BYTES),
-                    opened if isinstance(opened, int) and opened >= 0 else 0,
-                    "wrong" if statement.get("verdict") == "wrong" else "clean",
-                    digest(statement),
-                )
-            )
-
-
-def _challenged(figure: Mapping[str, Any], name: str, seed: bytes, opened: int, verdict: str, statement: str) -> Entry:
+def challenged(figure: Mapping[str, Any], name: str, seed: bytes, opened: int, verdict: str, statement: str) -> Entry:
     return Entry(
         FIGURE_CHALLENGED,
         {
@@ -821,13 +428,6 @@ def _challenged(figure: Mapping[str, Any], name: str, seed: bytes, opened: int, 
             "statement": statement,
         },
     )
-
-
-def _of(body: Mapping[str, Any], *names: str) -> Any:
-    found: Any = body
-    for name in names:
-        found = found.get(name) if isinstance(found, Mapping) else None
-    return found
 
 
 def _function(definition: Definition) -> Function:
@@ -856,7 +456,7 @@ def _check_definition(definition: Definition, function: Function) -> None:
             raise wrong(f"the role {role} has no input")
     if set(given) - roles:
         raise wrong(f"{function.name} knows the roles {', '.join(sorted(roles))} only")
-    needed = {"oee": ("ideal_cycle_s",), "carbon-per-part": ("kg_per_kwh",)}.get(function.id, ())
+    needed: tuple[str, ...] = {"oee": ("ideal_cycle_s",), "carbon-per-part": ("kg_per_kwh",)}.get(function.id, ())
     if function.id in ("on-time-delivery", "order-cover"):
         needed = ("order", "due", "delivered")
     for name in needed:
@@ -866,46 +466,6 @@ def _check_definition(definition: Definition, function: Function) -> None:
         canonical_bytes(definition.document())
     except GuantongError as error:
         raise wrong("parameters are JSON; numbers that are not whole are text") from error
-
-
-def _overlapping(pieces: list[_Piece]) -> list[list[_Piece]]:
-    """Pieces whose times overlap stand together: late rows and revisions belong to what they change."""
-    groups: list[list[_Piece]] = []
-    high = None
-    for piece in pieces:
-        if high is not None and piece.low <= high:
-            groups[-1].append(piece)
-            high = max(high, piece.high)
-        else:
-            groups.append([piece])
-            high = piece.high
-    return groups
-
-
-def _grouped(pieces: list[_Piece], definition: Definition, function: Function) -> list[list[_Piece]]:
-    """Rows of one part, or of one order, stand together, in the order in which the function wants them."""
-    groups: dict[Any, list[_Piece]] = {}
-    keys: dict[Any, Any] = {}
-    report = definition.parameters.get("report")
-    for piece in pieces:
-        row = orjson.loads(piece.text)["row"]
-        if function.id == "cpk":
-            if report is not None and row["report"] != report:
-                continue
-            key = natural(str(row["part"]))
-            if definition.parameters.get("order") == "time" and row["time"] is not None:
-                key = [[0, row["time"], ""], *key]
-        else:
-            key = natural(str(row.get(str(definition.parameters.get("order", "")))))
-        name = str(key)
-        keys[name] = key
-        groups.setdefault(name, []).append(piece)
-    return [groups[name] for name in sorted(groups, key=lambda name: keys[name])]
-
-
-def _leaves(row: Row) -> list[bytes]:
-    data = bytes(row["leaves"])
-    return [data[at : at + HASH_BYTES] for at in range(0, len(data), HASH_BYTES)]
 
 
 def _definition_of(document: Mapping[str, Any], agreements: Sequence[str] = ()) -> Definition:

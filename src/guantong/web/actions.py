@@ -13,6 +13,15 @@ from urllib.parse import quote
 
 from guantong.base.errors import Skippable
 from guantong.web.ask import Ask, not_found
+from guantong.web.figure_actions import (
+    challenge_figure,
+    define_figure,
+    export_figure,
+    list_figures,
+    list_streams,
+    make_figure,
+    order_figure,
+)
 from guantong.web.loaders.connect import proposal_of
 from guantong.web.rooms import Rooms
 
@@ -186,36 +195,29 @@ async def write_shells(rooms: Rooms, _: Ask) -> dict[str, Any]:
 
 async def grade_all(rooms: Rooms, _: Ask) -> dict[str, Any]:
     """Classify and grade every signal and every dataset by the rule packs."""
-    from guantong.govern.model import SubjectFacts
+    from guantong.govern.measure import datasets_of_signals, subjects
 
     signals = await rooms.fuse.signals(rooms.participant)
     datasets = await rooms.describe.datasets(rooms.participant)
-    of: dict[int, str] = {}
-    for dataset in datasets:
-        of |= dict.fromkeys(dataset.signals, dataset.id)
-    graded = await rooms.govern.classify(
-        rooms.participant,
-        [
-            SubjectFacts(
-                f"signal:{one.id}",
-                one.name,
-                one.path,
-                one.unit,
-                one.category.upper(),
-                one.source,
-                table=of.get(one.id, ""),
-            )
-            for one in signals
-        ]
-        # measurements have no signals: such a dataset is graded by its own description
-        + [SubjectFacts(f"dataset:{one.id}", one.title_en, one.description) for one in datasets if not one.signals],
-    )
-    known, done = {one.id for one in signals}, {one.id for one in graded}
-    for dataset in datasets:  # whose signals all stand in another dataset too
-        members = [f"signal:{one}" for one in dataset.signals if one in known]
-        if members and f"dataset:{dataset.id}" not in done:
-            await rooms.govern.regrade(rooms.participant, f"dataset:{dataset.id}", members)
+    graded = await rooms.govern.classify(rooms.participant, subjects(signals, datasets))
+    for dataset, members in datasets_of_signals(datasets, signals, (one.id for one in graded)).items():
+        await rooms.govern.regrade(rooms.participant, dataset, members)
     return _go("/govern", graded=len(graded), datasets=len(datasets))
+
+
+async def score_all(rooms: Rooms, _: Ask) -> dict[str, Any]:
+    """Score the quality of every dataset from its own rows and the accounts of its sources."""
+    from guantong.govern.measure import measure
+
+    datasets = await rooms.describe.datasets(rooms.participant)
+    scores = {}
+    for dataset in datasets:
+        inputs = await measure(
+            rooms.participant, dataset, rooms.describe, rooms.fuse, now=rooms.records.clock.now()
+        )
+        scored = await rooms.govern.score(rooms.participant, dataset.id, inputs)
+        scores[dataset.id] = {"q": scored.q, "coverage": scored.coverage, "rows": scored.rows}
+    return _go("/govern", datasets=len(datasets), quality=scores)
 
 
 async def state_rights(rooms: Rooms, ask: Ask) -> dict[str, Any]:
@@ -471,6 +473,7 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action("/describe/shells", "Write the Asset Administration Shells", (), write_shells),
     Action("/govern/grade", "Classify and grade every signal", (), grade_all),
+    Action("/govern/score", "Score the quality of every dataset", (), score_all),
     Action(
         "/govern/rights",
         "State the rights in a dataset",
@@ -533,6 +536,48 @@ ACTIONS: tuple[Action, ...] = (
         verify,
         "verdict",
     ),
+    Action(
+        "/figures/define",
+        "Define a figure with proof",
+        (
+            Field("id"),
+            Field("function"),
+            Field("inputs", limit=1_000_000),
+            Field("parameters", required=False, limit=100_000),
+            Field("title_en", required=False),
+            Field("title_zh", required=False),
+            Field("openings", required=False),
+            Field("agreements", required=False, many=True),
+        ),
+        define_figure,
+    ),
+    Action(
+        "/figures/make",
+        "Make a figure for a window, or one of other figures",
+        (
+            Field("definition", required=False),
+            Field("from", required=False),
+            Field("to", required=False),
+            Field("function", required=False),
+            Field("figures", required=False, many=True),
+        ),
+        make_figure,
+    ),
+    Action(
+        "/figures/order",
+        "Order a figure from the partner of an agreement",
+        (Field("agreement"), Field("definition"), Field("from"), Field("to")),
+        order_figure,
+    ),
+    Action(
+        "/figures/challenge",
+        "Challenge a figure: draw chunks, open them, compute them anew",
+        (Field("figure"), Field("count", required=False)),
+        challenge_figure,
+    ),
+    Action("/figures/list", "Definitions and figures, own and received", (), list_figures),
+    Action("/figures/streams", "Streams that figures can be made of", (Field("table", required=False),), list_streams),
+    Action("/figures/export", "A figure with its proof as a file", (Field("figure"),), export_figure),
     Action("/invoices/make", "Derive, sign and send the invoice of an agreement", (Field("agreement"),), make_invoice),
     Action("/value/appraise", "Appraise a dataset", (Field("dataset"),), appraise),
     Action(

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from guantong.fuse.service import Fuse
     from guantong.govern.service import Govern
     from guantong.keep.service import Keep
+    from guantong.prove.figure_trade import FigureTrade
+    from guantong.prove.figures import Figures
     from guantong.prove.service import Prove
     from guantong.records.outbox import Outbox
     from guantong.records.service import Records
@@ -57,3 +59,7 @@ class Rooms:
     """The address this node is reached by."""
     version: str = "0.1.0"
     """Version of guantong."""
+    figures: Figures = field(default=None)  # type: ignore[assignment]
+    """Figures with proof: prove's part that needs keep."""
+    trade: FigureTrade = field(default=None)  # type: ignore[assignment]
+    """Ordering and challenging partners' figures."""
