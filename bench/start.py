@@ -1,5 +1,8 @@
 """Start to ready, and resident memory idle before and after the first query: each start is a process of its own.
 
+Resident memory is what Linux counts (``/proc/<pid>/statm``): pages of libraries included, shared or not. The node's process and the
+query process beside it are printed apart; the latter ends when nobody has asked for ``keep.query-idle-s``.
+
     .venv/bin/python bench/start.py [--runs 5] [--quick] [--json]
 
 Ready means: ``/readyz`` answers 200, counted from the start of the process. A fresh directory and one with a day's data. Bytecode is
@@ -24,9 +27,16 @@ from typing import Any
 HERE = Path(__file__).resolve()
 
 
-def resident_mb() -> float:
-    """Resident memory of this process, MB of 2^20 bytes (Linux)."""
-    return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+def resident_mb(process: int | str = "self") -> float:
+    """Resident memory of a process, MB of 2^20 bytes (Linux)."""
+    return int(Path(f"/proc/{process}/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def query_process() -> float:
+    """Resident memory of the children of this process, MB."""
+    pid = os.getpid()
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()
+    return sum(resident_mb(int(child)) for child in children)
 
 
 async def live(directory: str) -> None:
@@ -51,7 +61,12 @@ async def live(directory: str) -> None:
             await node.keep.flush(node.participant)
         elif order == "idle":
             await asyncio.sleep(1.5)
-            found = {"rss_mb": resident_mb(), "cpu_s": time.process_time()}
+            found = {"rss_mb": resident_mb(), "cpu_s": time.process_time(), "query_process_mb": query_process()}
+        elif order == "rest":
+            until = time.monotonic() + node.keep.settings.query_idle_s + 5
+            while query_process() and time.monotonic() < until:
+                await asyncio.sleep(0.2)
+            found = {"rss_mb": resident_mb(), "query_process_mb": query_process()}
         elif order == "query":
             now = time.time_ns()
             began = time.perf_counter()
@@ -115,7 +130,7 @@ def measure(runs: int) -> dict[str, Any]:
         filled.do("fill")
         filled.do("query")  # warms the bytecode of the query's libraries too
         filled.end()
-        fresh, existing, cpu, before, after, first = [], [], [], [], [], []
+        fresh, existing, cpu, before, after, first, second, beside, rested = [], [], [], [], [], [], [], [], []
         for number in range(runs):
             one = Run(folder / f"fresh{number}", environment)
             fresh.append(one.ready_s)
@@ -126,7 +141,12 @@ def measure(runs: int) -> dict[str, Any]:
             before.append(idle["rss_mb"])
             cpu.append(idle["cpu_s"])
             first.append(one.do("query")["ms"])
-            after.append(one.do("idle")["rss_mb"])
+            second.append(one.do("query")["ms"])
+            idle = one.do("idle")
+            after.append(idle["rss_mb"])
+            beside.append(idle["query_process_mb"])
+            idle = one.do("rest")
+            rested.append(idle["rss_mb"] + idle["query_process_mb"])
             one.end()
     return {
         "start to ready, fresh directory (s, target < 2)": three(fresh),
@@ -134,7 +154,10 @@ def measure(runs: int) -> dict[str, Any]:
         "CPU until idle (s)": three(cpu),
         "RSS idle before the first query (MB, target < 150)": three(before),
         "RSS idle after the first query (MB, target < 150)": three(after),
+        "  the query process beside it, until it has been idle (MB)": three(beside),
+        "  node and query process, 30 s after the last query (MB)": three(rested),
         "first query of the process (ms)": three(first),
+        "second query (ms)": three(second),
     }
 
 
@@ -156,7 +179,7 @@ def main() -> None:
         print(json.dumps(found))
         return
     for name, values in found.items():
-        print(f"{name:<54}" + " / ".join(f"{value:.2f}" for value in values.values()))
+        print(f"{name:<62}" + " / ".join(f"{value:.2f}" for value in values.values()))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from guantong.base.batch import Batch, measurement_schema, reading_schema
 from guantong.base.clock import parse_iso
-from guantong.keep.model import clean_measurement_schema, clean_schema
+from guantong.keep.model import KeepSettings, clean_measurement_schema, clean_schema
 
 ME = "did:web:mill.example"
 T0 = parse_iso("2026-11-24T08:00:00Z")
@@ -89,3 +89,8 @@ def measurement_batch(rows: Iterable[Mapping[str, Any]]) -> Batch:
         for row in rows
     ]
     return Batch("qif", "measurements", pa.RecordBatch.from_pylist(listed, measurement_schema()))
+
+
+def near(**given: Any) -> KeepSettings:
+    """Settings under which queries run in this process; ``test_process.py`` asks through the query process."""
+    return KeepSettings(**{"query_idle_s": 0.0, **given})

@@ -16,18 +16,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from guantong.base.errors import ConfigProblem, Corrupt, GuantongError, Refused, Skippable
-from guantong.keep.model import Filter, KeepSettings, clean_schema
+from guantong.keep.model import Filter, clean_schema
 from guantong.keep.service import Keep
 from guantong.records import METADATA, Records
 
-from .rows import ME, SECOND, T0, batch, clean, measured
+from .rows import ME, SECOND, T0, batch, clean, measured, near
 
 DAY = 86_400 * SECOND
 
 
 @pytest.fixture
 async def keep(tmp_path, records, clock) -> AsyncIterator[Keep]:
-    async with Keep(tmp_path / "keep", records, clock) as opened:
+    async with Keep(tmp_path / "keep", records, clock, near()) as opened:
         yield opened
 
 
@@ -107,14 +107,14 @@ async def test_the_day_of_a_row_follows_from_its_time_whatever_the_caller_says(k
 
 
 async def test_latest_is_the_latest_by_source_time_and_survives_a_restart(tmp_path, records, clock):
-    async with Keep(tmp_path, records, clock) as keep:
+    async with Keep(tmp_path, records, clock, near()) as keep:
         await keep.store(ME, 1, readings=line(1, 5))
         await keep.store(ME, 2, readings=line(2, 3, position=2))
         await keep.store(ME, 3, readings=line(1, 1, first=2, position=3, revision=1))  # late: displaces nothing
         before = await keep.latest(ME)
         assert before["sequence"].to_pylist() == [4, 2]
         assert (await keep.latest(ME, [2]))["signal_id"].to_pylist() == [2]
-    async with Keep(tmp_path, records, clock) as keep:
+    async with Keep(tmp_path, records, clock, near()) as keep:
         assert (await keep.latest(ME)).equals(before)
 
 
@@ -244,14 +244,14 @@ async def test_a_call_at_or_below_the_last_position_is_refused_silently_and_coun
 
 
 async def test_after_a_crash_fusion_begins_again_where_the_tables_end(tmp_path, records, clock):
-    keep = Keep(tmp_path, records, clock)
+    keep = Keep(tmp_path, records, clock, near())
     keep.open()
     places = [await keep.take(ME, batch(10, 10 * i)) for i in range(3)]
     await keep.store(ME, places[0], readings=line(1, 10, position=places[0]))
     await keep.flush()
     await keep.store(ME, places[1], readings=line(1, 10, first=10, position=places[1]))
     await keep.abandon()
-    async with Keep(tmp_path, records, clock) as keep:
+    async with Keep(tmp_path, records, clock, near()) as keep:
         stored = await keep.stored(ME)
         again = [entry.position for entry in await keep.read(ME, stored)]
         assert (await keep.range(ME, None, None, None)).num_rows == 10
@@ -265,7 +265,7 @@ async def test_a_crash_at_any_step_of_a_commit_neither_loses_nor_doubles_a_row(
     tmp_path, records, clock, step, monkeypatch
 ):
     """The process dies just before the named step; fusion then repeats from the log, in other pieces than before."""
-    keep = Keep(tmp_path, records, clock)
+    keep = Keep(tmp_path, records, clock, near())
     keep.open()
     places = [await keep.take(ME, batch(10, 10 * i)) for i in range(4)]
 
@@ -294,7 +294,7 @@ async def test_a_crash_at_any_step_of_a_commit_neither_loses_nor_doubles_a_row(
     with pytest.raises(Died):
         await keep.flush(ME)
     await keep.abandon()
-    async with Keep(tmp_path, records, clock) as keep:
+    async with Keep(tmp_path, records, clock, near()) as keep:
         at = await keep.stored(ME)
         while entries := await keep.read(ME, at):
             tables = [fused(entry.position) for entry in entries]
@@ -316,11 +316,11 @@ async def test_a_crash_at_any_step_of_a_commit_neither_loses_nor_doubles_a_row(
 
 
 async def test_an_empty_log_beside_full_tables_stops_before_it_can_do_harm(tmp_path, records, clock):
-    async with Keep(tmp_path, records, clock) as keep:
+    async with Keep(tmp_path, records, clock, near()) as keep:
         await keep.store(ME, 500, readings=line(1, 3, position=500))
     for name in ("log.db", "log.db-wal", "log.db-shm"):
         (tmp_path / name).unlink(missing_ok=True)
-    keep = Keep(tmp_path, records, clock)
+    keep = Keep(tmp_path, records, clock, near())
     keep.open()
     await keep.store(ME, 1, readings=line(2, 3, position=1))
     with pytest.raises(Corrupt) as error:
@@ -342,7 +342,7 @@ async def test_a_commit_is_recorded_as_evidence_with_table_version_and_rows(keep
 
 
 async def test_enough_waiting_rows_are_committed_without_being_asked(tmp_path, records, clock):
-    async with Keep(tmp_path, records, clock, KeepSettings(commit_rows=50, commit_gap_s=0)) as keep:
+    async with Keep(tmp_path, records, clock, near(commit_rows=50, commit_gap_s=0)) as keep:
         await keep.store(ME, 1, readings=line(1, 49))
         await asyncio.sleep(0.05)
         assert await keep.stored(ME) == 0
@@ -356,7 +356,7 @@ async def test_enough_waiting_rows_are_committed_without_being_asked(tmp_path, r
 
 
 async def test_waiting_rows_are_committed_when_their_time_is_over(tmp_path, records, clock):
-    keep = Keep(tmp_path, records, clock, KeepSettings(commit_s=60), inline=True)
+    keep = Keep(tmp_path, records, clock, near(commit_s=60), inline=True)
     keep.open()
     await keep.store(ME, 1, readings=line(1, 5))
     early = await keep.stored(ME)
@@ -376,7 +376,7 @@ async def test_a_durable_query_commits_first(keep):
 
 
 async def test_two_processes_cannot_hold_one_folder(tmp_path, records, clock):
-    async with Keep(tmp_path, records, clock):
+    async with Keep(tmp_path, records, clock, near()):
         code = (
             "import sys; from pathlib import Path; from guantong.keep.service import Keep\n"
             "try: Keep(Path(sys.argv[1]), None, None).open()\n"
@@ -384,7 +384,7 @@ async def test_two_processes_cannot_hold_one_folder(tmp_path, records, clock):
         )
         found = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
         with pytest.raises(ConfigProblem) as error:
-            Keep(tmp_path, records, clock).open()
+            Keep(tmp_path, records, clock, near()).open()
 
     assert found.stdout.strip() == "keep.in-use"
     assert error.value.code == "keep.in-use"
@@ -400,7 +400,7 @@ async def test_an_answer_above_the_row_limit_is_refused_not_cut(keep):
 
 
 async def test_a_query_above_its_time_is_stopped_and_the_next_one_answered(tmp_path, records, clock):
-    async with Keep(tmp_path, records, clock, KeepSettings(query_seconds=0.05, query_rows_max=10**9)) as keep:
+    async with Keep(tmp_path, records, clock, near(query_seconds=0.05, query_rows_max=10**9)) as keep:
         await keep.store(ME, 1, readings=line(1, 30_000))
         with pytest.raises(Refused) as error:
             # 30,000 readings beside 30,000: an as-of join whose cross join with 200 signals takes long
@@ -411,7 +411,7 @@ async def test_a_query_above_its_time_is_stopped_and_the_next_one_answered(tmp_p
 
 
 async def test_a_query_above_its_memory_is_refused(tmp_path, records, clock):
-    async with Keep(tmp_path, records, clock, KeepSettings(query_memory_bytes=8 * 1024**2)) as keep:
+    async with Keep(tmp_path, records, clock, near(query_memory_bytes=8 * 1024**2)) as keep:
         await keep.store(ME, 1, readings=line(1, 30_000))
         with pytest.raises(Refused) as error:
             await keep.as_of(ME, 1, range(1, 30), None, None, 1e6)
@@ -421,7 +421,7 @@ async def test_a_query_above_its_memory_is_refused(tmp_path, records, clock):
 
 
 async def test_a_caller_who_leaves_stops_his_query(tmp_path, records, clock):
-    async with Keep(tmp_path, records, clock, KeepSettings(query_threads=1, query_memory_bytes=2 * 1024**3)) as keep:
+    async with Keep(tmp_path, records, clock, near(query_threads=1, query_memory_bytes=2 * 1024**3)) as keep:
         await keep.store(ME, 1, readings=line(1, 30_000))
         asking = asyncio.ensure_future(keep.as_of(ME, 1, range(1, 2_000), None, None, 1e6))
         await asyncio.sleep(0.3)
@@ -498,7 +498,7 @@ async def test_a_folder_that_cannot_be_written_leaves_the_rows_waiting_and_the_n
 ):
     blocked = tmp_path / "tables"
     blocked.write_text("a file where a folder should be")
-    async with Keep(tmp_path / "keep", records, clock, KeepSettings(tables_uri=str(blocked))) as keep:
+    async with Keep(tmp_path / "keep", records, clock, near(tables_uri=str(blocked))) as keep:
         await keep.store(ME, 1, readings=line(1, 5))
         with pytest.raises(GuantongError) as error:
             await keep.flush()

@@ -34,6 +34,10 @@ ERRORS: dict[str, ErrorRow] = {
         "config", 500, 2,
         "The key {name} can't be read.", "Restore the file from a back-up, or rotate the key.",
         "无法读取密钥 {name}。", "请从备份恢复该文件，或轮换密钥。"),
+    "base.no-fork": ErrorRow(
+        "refused", 409, 1,
+        "This does not prove that the log was forked: {reason}.", "Ask whoever claims it for both signed checkpoints and the consistency proof.",
+        "这不能证明日志被分叉：{reason}。", "请向主张者索取两份签名检查点和一致性证明。"),
     "base.not-canonical": ErrorRow(
         "skip", 400, 4,
         "This value has no canonical form: {reason}.", "Send large integers and money as text, and no NaN or infinity.",
@@ -409,6 +413,14 @@ ERRORS: dict[str, ErrorRow] = {
         "refused", 404, 1,
         "There is no product {product}.", "Look it up among the products.",
         "没有产品 {product}。", "请在产品列表中查找。"),
+    "exchange.push-failed": ErrorRow(
+        "retry", 502, 3,
+        "The data can't be pushed to {address} now: {reason}.", "It is tried again by itself; if this stays, ask the partner for another target.",
+        "暂时无法把数据推送到 {address}：{reason}。", "系统会自动重试；若持续出现，请让伙伴更换接收地址。"),
+    "exchange.push-refused": ErrorRow(
+        "refused", 403, 1,
+        "The push to {address} was refused: {reason}.", "Ask the partner for a target that takes it, then begin a new transfer.",
+        "推送到 {address} 被拒绝：{reason}。", "请让伙伴提供可接收的地址，再发起新的传输。"),
     "exchange.question-refused": ErrorRow(
         "refused", 403, 1,
         "Questions of the kind {kind} are not answered here.", "Ask the partner which questions the agreement covers.",
@@ -474,6 +486,10 @@ ERRORS: dict[str, ErrorRow] = {
         "config", 500, 2,
         "The anchor {kind} can't be used: {reason}.", "Correct the prove settings that name its address, contract, key or certificates.",
         "无法使用锚定方（{kind}）：{reason}。", "请更正存证设置中的地址、合约、密钥或证书。"),
+    "prove.log-forked": ErrorRow(
+        "corrupt", 409, 5,
+        "The log of {did} has two histories: {reason}.", "Keep the proof (guantong audit alarms), show it to the partner and to its other partners, and rely on nothing signed since.",
+        "{did} 的日志存在两份不同的历史：{reason}。", "请保存证明（guantong audit alarms），出示给该伙伴及其其他伙伴，此后由其签署的内容均不要采信。"),
     "prove.no-such-agreement": ErrorRow(
         "skip", 404, 4,
         "The evidence log has no entry about the agreement {agreement}.", "Check the identifier; entries appear once the agreement is made.",
@@ -516,6 +532,10 @@ ERRORS: dict[str, ErrorRow] = {
         "The witness {witness} has seen another history of this log than the one with {size} entries here.",
         "Stop the node and keep everything as evidence; compare the checkpoints of both sides.",
         "见证方 {witness} 见过的本日志历史与此处 {size} 个条目的历史不同。", "请停止节点并保留全部内容作为证据，比对双方的检查点。"),
+    "prove.tiles-unusable": ErrorRow(
+        "skip", 502, 3,
+        "The log of {did} hands out no tiles that lead to its checkpoint of {size} entries.", "Ask the partner to repair its log; until then its checkpoint can't be compared.",
+        "{did} 的日志所给出的数据块无法对应其 {size} 条目的检查点。", "请让该伙伴修复日志；在此之前无法比对其检查点。"),
     "prove.tree-damaged": ErrorRow(
         "corrupt", 500, 5,
         "The evidence log of {participant} is damaged: {reason}.", "Stop the node and restore the records from a back-up; keep the damaged files.",

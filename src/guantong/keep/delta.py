@@ -32,11 +32,15 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from deltalake import DeltaTable, WriterProperties
 
-__all__ = ["MEASUREMENTS", "READINGS", "File", "Snapshot", "Table", "folder_name"]
+__all__ = ["MEASUREMENTS", "NAMED", "READINGS", "File", "Snapshot", "Table", "folder_name"]
 
 READINGS, MEASUREMENTS = "readings", "measurements"
+NAMED = "table:"
+"""What stands before the name of a table that is neither."""
 ROW_GROUP = 122_880
 """Rows of a Parquet row group: DuckDB's unit of parallel work, and few enough that one signal's day touches one or two."""
+VERSIONS_HELD = 4
+"""Versions of a table that a reader keeps open, for queries that began before a commit."""
 ATTEMPTS = 5
 """Commits tried before ``keep.table-unwritable``."""
 
@@ -88,6 +92,8 @@ class Table:
         self._shown: Snapshot | None = None
         self._asked = False
         self._writing = threading.Lock()
+        self._version: int | None = None
+        self._versions: dict[int, Snapshot] = {}
 
     # writing
 
@@ -102,7 +108,7 @@ class Table:
         except (KeyError, pa.ArrowException) as error:
             raise ConfigProblem("keep.rows-unfit", table=self.name, reason=_reason(error)) from error
 
-    def append(self, tail: Tail, position: int, ceiling: int) -> tuple[int, int] | None:
+    def append(self, tail: Tail, position: int, ceiling: int) -> tuple[int, pa.Table] | None:
         """Commit what waits in the tail up to ``position``; version and rows of the commit, or None if there was nothing new.
 
         ceiling: highest position that a commit can have had. Raises Corrupt ``keep.log-behind``, Retryable ``keep.table-unwritable``.
@@ -118,6 +124,7 @@ class Table:
                 # in one moment rows leave the tail and enter what queries see of the table
                 tail.drop(self.name, len(pieces))
                 self._shown = shown
+                self._version = None if self._handle is None else self._handle.version()
             return done
 
     def committed(self) -> int:
@@ -144,7 +151,54 @@ class Table:
             with tail.lock:
                 return self._shown, tail.waiting(self.name)
 
+    def mark(self, tail: Tail) -> tuple[int | None, list[Piece]]:
+        """The same for a reader elsewhere: the version that goes with what waits. None: not known yet, see :meth:`settle_version`."""
+        with tail.lock:
+            return self._version, tail.waiting(self.name)
+
+    def settle_version(self, found: int) -> None:
+        """Say which version there was before the first commit of this process; a commit that began meanwhile has said it already."""
+        if self._version is None:
+            self._version = found
+
+    def exists(self) -> bool:
+        """Whether there is a table in its folder; for an object store, False: only the log knows."""
+        root = _local(self.uri)
+        return root is not None and (root / "_delta_log").is_dir()
+
+    def at(self, version: int) -> Snapshot:
+        """One version for a reader that does not write; -1: no table, below: the newest there is."""
+        if version == -1:
+            return Snapshot(-1, None, ())
+        with self._writing:
+            found = self._versions.get(version)
+            if found is not None:
+                return found
+            found = self._looked_up(version)
+            if found.version >= 0:
+                self._versions[found.version] = found
+                for old in sorted(self._versions)[:-VERSIONS_HELD]:
+                    del self._versions[old]
+            return found
+
     # inside
+
+    def _looked_up(self, version: int) -> Snapshot:
+        from deltalake import DeltaTable
+
+        try:
+            handle = self._open()
+            if handle is not None and (version < 0 or handle.version() < version):
+                handle.update_incremental()
+            if handle is None or version < 0 or handle.version() == version:
+                return self._look()
+            held, self._handle = self._handle, DeltaTable(self.uri, version=version, storage_options=self._options)
+            try:
+                return self._look()
+            finally:
+                self._handle = held
+        except _foreign() as error:
+            raise Retryable("keep.table-unreadable", table=self.name, reason=_reason(error)) from error
 
     def _fit_own(self, rows: pa.Table, schema: pa.Schema) -> pa.Table:
         import pyarrow as pa
@@ -181,7 +235,7 @@ class Table:
                 rows = rows.set_column(at, pa.field(field.name, field.type), rows[field.name].cast(field.type))
         return rows
 
-    def _append(self, pieces: Sequence[Piece], position: int, ceiling: int) -> tuple[int, int] | None:
+    def _append(self, pieces: Sequence[Piece], position: int, ceiling: int) -> tuple[int, pa.Table] | None:
         import pyarrow as pa
         from deltalake import CommitProperties, Transaction, write_deltalake
 
@@ -198,6 +252,8 @@ class Table:
                     return None
                 rows = pa.concat_tables(new, promote_options="default")
                 handle = self._create(rows.schema)
+                # before the commit: from here on nobody takes a version that he finds for the one before it
+                self._version = handle.version()
                 write_deltalake(
                     handle,
                     in_order(rows) if self.name == READINGS else rows,
@@ -210,7 +266,7 @@ class Table:
                     ),
                 )
                 self._sync(handle.version())
-                return handle.version(), rows.num_rows
+                return handle.version(), rows
             except _foreign() as error:
                 # the commit may have arrived although the answer did not: look again before repeating it
                 failure = error

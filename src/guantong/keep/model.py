@@ -125,6 +125,8 @@ class KeepSettings:
     """Longest a query may run."""
     query_memory_bytes: int = 512 * 1024**2
     """Memory one query may use."""
+    query_idle_s: float = 30.0
+    """The process that answers queries ends when nobody has asked for so long. 0: queries run in the node's own process."""
     query_rows_max: int = 1_000_000
     """Most rows one answer may have; ``scan`` has no such limit, since it streams."""
 

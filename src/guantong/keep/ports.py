@@ -1,11 +1,20 @@
-"""What keep needs from outside: a place for blobs."""
+"""What keep needs from outside: a place for blobs, and who wants to know what became part of a table."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Protocol
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Protocol
 
-__all__ = ["Blobs"]
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from guantong.records import Step
+
+__all__ = ["Blobs", "Note"]
+
+Note = Callable[[str, "pa.Table"], "Callable[[Step], None] | None"]
+"""``note(table, rows)`` is called in the commit's thread with the rows that became part of a table (``readings``, ``measurements``,
+``table:<name>``); what it returns is done in the step that records the commit. It must not raise."""
 
 
 class Blobs(Protocol):

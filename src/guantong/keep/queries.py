@@ -1,55 +1,35 @@
-"""Queries over table and tail: a bounded pool, limits of time, memory and rows, and the statements themselves.
+"""Queries over table and tail: the statements themselves.
 
 What can be filtered is filtered by Arrow, which prunes files and row groups by partition and statistics; DuckDB aggregates and joins
-what is left. DuckDB runs in memory without access to files or network and without extensions. Plain ranges need no SQL: they come
-straight from Arrow, in less time and without loading DuckDB.
+what is left. Plain ranges need no SQL: they come straight from Arrow, in less time and without loading DuckDB.
+
+Each query is a function of an engine, a view, a guard and plain values, and has a name in ``ANSWERS``, so that it can be asked in this
+process or in another one (``process.py``). It gives an Arrow table or a plain value.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from guantong.base.batch import BAD
 from guantong.base.errors import Refused, Skippable
 from guantong.keep.delta import Snapshot
-from guantong.keep.model import (
-    MEASUREMENT_KEY,
-    READINGS_KEY,
-    Filter,
-    KeepSettings,
-    clean_measurement_schema,
-    clean_schema,
-)
+from guantong.keep.engine import Engine, Guard, bounded
+from guantong.keep.model import MEASUREMENT_KEY, READINGS_KEY, clean_measurement_schema, clean_schema
 from guantong.keep.tail import Piece, highest, in_order
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = [
-    "HOW",
-    "Engine",
-    "Guard",
-    "View",
-    "as_of",
-    "days",
-    "downsample",
-    "measured",
-    "pieces_of_day",
-    "select",
-    "whole",
-]
+__all__ = ["ANSWERS", "HOW", "View", "condition", "days_of", "union"]
 
-T = TypeVar("T")
 DAY_US = 86_400_000_000
 SCAN_ROWS = 1_000_000
 """A day with more rows than this is exported signal group by signal group."""
+POINTS_MAX = 20_000
+"""Most points a signal that ``lttb`` chooses."""
 
 HOW = {
     "mean": "avg(value)",
@@ -64,128 +44,6 @@ HOW = {
 """What a bucket can be asked for. ``mean`` weighs every reading alike."""
 
 
-class Guard:
-    """The time limit of one query and its caller's wish to leave; checked between pieces of work."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self.until = time.monotonic() + seconds
-        self.left = threading.Event()
-        self.interrupt: Callable[[], None] | None = None
-
-    def check(self) -> None:
-        """Raise Refused ``keep.query-too-long`` when the time is over or the caller has left."""
-        if self.left.is_set() or time.monotonic() > self.until:
-            raise Refused("keep.query-too-long", seconds=self.seconds)
-
-    def stop(self) -> None:
-        """End the query from another thread."""
-        self.left.set()
-        if self.interrupt is not None:
-            self.interrupt()
-
-
-class Engine:
-    """The pool that runs queries. Each thread has one DuckDB in memory, opened when first needed."""
-
-    def __init__(self, settings: KeepSettings, *, inline: bool = False) -> None:
-        self._settings = settings
-        self._pool = None if inline else ThreadPoolExecutor(settings.query_threads, thread_name_prefix="keep-query")
-        self._own = threading.local()
-        self._opened: list[Any] = []
-
-    async def run(self, work: Callable[[Guard], T]) -> T:
-        """Run ``work`` in the pool; stop it when its time is over or the caller is cancelled.
-
-        Raises Refused ``keep.query-too-long``, ``keep.query-too-large``.
-        """
-        seconds = self._settings.query_seconds
-        if self._pool is None:
-            return work(Guard(seconds))
-        guard = Guard(float("inf"))
-
-        def begin() -> T:
-            # the limit is on the query's own work, not on its wait for a place
-            guard.check()
-            guard.seconds, guard.until = seconds, time.monotonic() + seconds
-            timer = threading.Timer(seconds, guard.stop)
-            timer.daemon = True
-            timer.start()
-            try:
-                return work(guard)
-            finally:
-                timer.cancel()
-
-        future = asyncio.get_running_loop().run_in_executor(self._pool, begin)
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            guard.stop()
-            future.add_done_callback(_seen)
-            raise
-
-    @contextlib.contextmanager
-    def sql(self, guard: Guard, **tables: Any) -> Iterator[Callable[[str], pa.Table]]:
-        """Run statements over Arrow tables and datasets given by name; each answer is an Arrow table of bounded size."""
-        import duckdb
-
-        connection = self._connection()
-        limit = self._settings.query_rows_max
-        for name, rows in tables.items():
-            connection.register(name, rows)
-
-        def ask(statement: str) -> pa.Table:
-            guard.check()
-            bounded = f"SELECT * FROM ({statement}) LIMIT {limit + 1}"  # noqa: S608 - a statement of this module
-            return connection.sql(bounded).to_arrow_table()
-
-        guard.interrupt = connection.interrupt
-        try:
-            yield lambda statement: _bounded(ask(statement), limit)
-        except duckdb.InterruptException as error:
-            raise Refused("keep.query-too-long", seconds=guard.seconds) from error
-        except duckdb.OutOfMemoryException as error:
-            raise Refused(
-                "keep.query-too-large", limit=f"{self._settings.query_memory_bytes // 1024**2} MiB of memory"
-            ) from error
-        except duckdb.Error as error:
-            if guard.left.is_set():
-                raise Refused("keep.query-too-long", seconds=guard.seconds) from error
-            raise Skippable("keep.query-invalid", reason=str(error).splitlines()[0][:200]) from error
-        finally:
-            guard.interrupt = None
-            for name in tables:
-                connection.unregister(name)
-
-    def close(self) -> None:
-        """Wait for running queries and close."""
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-        for connection in self._opened:
-            connection.close()
-        self._opened.clear()
-
-    def _connection(self) -> Any:
-        found = getattr(self._own, "connection", None)
-        if found is None:
-            import duckdb
-
-            found = duckdb.connect(":memory:", config={"threads": 2, "temp_directory": ""})
-            for setting in (
-                f"memory_limit='{self._settings.query_memory_bytes // 1024**2}MiB'",
-                "enable_progress_bar=false",
-                "autoinstall_known_extensions=false",
-                "autoload_known_extensions=false",
-                # last: from here on no file, no network, and no way back
-                "enable_external_access=false",
-                "lock_configuration=true",
-            ):
-                found.execute(f"SET {setting}")
-            self._own.connection = found
-            self._opened.append(found)
-        return found
-
-
 @dataclass(frozen=True, slots=True)
 class View:
     """A table and its tail at one moment."""
@@ -193,15 +51,20 @@ class View:
     snapshot: Snapshot
     pieces: Sequence[Piece]
 
-    def filtered(self, expression: Any, schema: pa.Schema) -> tuple[Any, pa.Table]:
-        """The part of the table and the part of the tail that an Arrow expression selects."""
+    def filtered(self, wanted: Callable[[Callable[[str], Any]], Any], schema: pa.Schema) -> tuple[Any, pa.Table]:
+        """The part of the table and the part of the tail for which a condition holds."""
         import pyarrow as pa
+        import pyarrow.compute as pc
 
         waiting = [piece.rows for piece in self.pieces]
         tail = pa.concat_tables(waiting) if waiting else schema.empty_table()
         stored = schema.empty_table() if self.snapshot.dataset is None else self.snapshot.dataset
+        expression = wanted(pc.field)
         if expression is not None:
-            tail, stored = tail.filter(expression), stored.filter(expression)
+            if waiting:
+                tail = tail.filter(wanted(tail.column))
+            if self.snapshot.dataset is not None:
+                stored = stored.filter(expression)
         return stored, tail
 
     def revised(self, start: int | None, end: int | None, tail: pa.Table) -> bool:
@@ -213,54 +76,72 @@ class View:
         return self.snapshot.revised(first, last) or (tail.num_rows > 0 and pc.max(tail["revision"]).as_py() > 0)
 
 
-def within(signal_ids: Iterable[int] | None, start: int | None, end: int | None) -> Any:
-    """Arrow expression: these signals (None: all), ``start <= source time < end`` in ns; None where nothing is asked."""
-    import pyarrow as pa
-    from pyarrow.dataset import field
+def condition(
+    signal_ids: Iterable[int] | None, start: int | None, end: int | None
+) -> Callable[[Callable[[str], Any]], Any]:
+    """These signals (None: all), ``start <= source time < end`` in ns.
 
-    time_type = pa.timestamp("us", tz="UTC")
-    parts = []
-    if signal_ids is not None:
-        listed = sorted(set(signal_ids))
-        if len(listed) == 1:
-            parts.append(field("signal_id") == pa.scalar(listed[0], pa.int32()))
-        else:
-            parts.append(field("signal_id").isin(pa.array(listed, pa.int32())))
-    for instant, is_start in ((start, True), (end, False)):
-        if instant is None:
-            continue
-        whole, rest = divmod(instant, 1000)
-        at = pa.scalar(whole, pa.int64()).cast(time_type)
-        day = pa.scalar(whole // DAY_US, pa.int32()).cast(pa.date32())
-        exact = field("source_time") == at
-        finer = field("source_ns")
-        if is_start:
-            parts.append(field("day") >= day)
-            if rest:
-                parts.append((field("source_time") > at) | (exact & (finer >= rest)))
+    The result takes a way to a column and gives, with ``pc.field``, an expression for a dataset, with a table's columns, a mask: the
+    same words for both. None where nothing is asked.
+    """
+    listed = None if signal_ids is None else sorted(set(signal_ids))
+
+    def wanted(column: Callable[[str], Any]) -> Any:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        time_type = pa.timestamp("us", tz="UTC")
+        parts = []
+        if listed is not None:
+            if len(listed) == 1:
+                parts.append(pc.equal(column("signal_id"), pa.scalar(listed[0], pa.int32())))
             else:
-                parts.append(field("source_time") >= at)
-        else:
-            parts.append(field("day") <= day)
-            if rest:
-                parts.append((field("source_time") < at) | (exact & (finer < rest)))
+                parts.append(pc.is_in(column("signal_id"), value_set=pa.array(listed, pa.int32())))
+        for instant, is_start in ((start, True), (end, False)):
+            if instant is None:
+                continue
+            whole, rest = divmod(instant, 1000)
+            at = pa.scalar(whole, pa.int64()).cast(time_type)
+            day = pa.scalar(whole // DAY_US, pa.int32()).cast(pa.date32())
+            time, finer = column("source_time"), column("source_ns")
+            exact = pc.equal(time, at)
+            fraction = pa.scalar(rest, pa.int16())
+            if is_start:
+                parts.append(pc.greater_equal(column("day"), day))
+                if rest:
+                    same = pc.and_kleene(exact, pc.greater_equal(finer, fraction))
+                    parts.append(pc.or_kleene(pc.greater(time, at), same))
+                else:
+                    parts.append(pc.greater_equal(time, at))
             else:
-                parts.append(field("source_time") < at)
-    if not parts:
-        return None
-    expression = parts[0]
-    for part in parts[1:]:
-        expression &= part
-    return expression
+                parts.append(pc.less_equal(column("day"), day))
+                if rest:
+                    same = pc.and_kleene(exact, pc.less(finer, fraction))
+                    parts.append(pc.or_kleene(pc.less(time, at), same))
+                else:
+                    parts.append(pc.less(time, at))
+        return _all(parts)
+
+    return wanted
+
+
+def _all(parts: Sequence[Any]) -> Any:
+    import pyarrow.compute as pc
+
+    found = None
+    for part in parts:
+        found = part if found is None else pc.and_kleene(found, part)
+    return found
 
 
 def select(
+    engine: Engine,
     view: View,
     guard: Guard,
+    *,
     signal_ids: Iterable[int] | None,
     start: int | None,
     end: int | None,
-    *,
     revisions: bool,
     limit: int | None,
 ) -> pa.Table:
@@ -268,7 +149,7 @@ def select(
     import pyarrow as pa
 
     schema = clean_schema()
-    stored, tail = view.filtered(within(signal_ids, start, end), schema)
+    stored, tail = view.filtered(condition(signal_ids, start, end), schema)
     revised = view.revised(start, end, tail)
     found, count = [tail], tail.num_rows
     # lower revisions are read and then left out, so they may not count against the caller's limit yet
@@ -284,13 +165,36 @@ def select(
     rows = pa.concat_tables(found)
     guard.check()
     rows = highest(rows) if revised and not revisions else in_order(rows)
-    return rows if limit is None else _bounded(rows, limit)
+    return rows if limit is None else bounded(rows, limit)
+
+
+def _numbers(view: View, signal_ids: Iterable[int] | None, start: int | None, end: int | None) -> tuple[Any, Any, str]:
+    """Table, tail and a statement: numeric readings whose status is not bad, as ``signal_id, moment (µs), value``. NaN is no number."""
+    stored, tail = view.filtered(condition(signal_ids, start, end), clean_schema())
+    return (
+        stored,
+        tail,
+        f"""(
+            SELECT * FROM (
+                SELECT signal_id, epoch_us(source_time) AS moment, source_ns, coalesce(value_f64, value_i64, value_bool::INT) AS value
+                FROM {union(view.revised(start, end, tail))} WHERE status < {BAD}
+            ) WHERE value IS NOT NULL AND NOT isnan(value)
+        )""",  # noqa: S608 - integers and names of a table of ours, no text of a caller
+    )
+
+
+def _columns(how: Sequence[str]) -> str:
+    unknown = [name for name in how if name not in HOW]
+    if unknown or not how:
+        raise Skippable("keep.query-invalid", reason=f"how {unknown}; known are {', '.join(HOW)}")
+    return ", ".join(f"{HOW[name]} AS {name}" for name in dict.fromkeys(how))
 
 
 def downsample(
     engine: Engine,
     view: View,
     guard: Guard,
+    *,
     signal_ids: Iterable[int] | None,
     start: int | None,
     end: int | None,
@@ -298,35 +202,111 @@ def downsample(
     how: Sequence[str],
 ) -> pa.Table:
     """Buckets of numeric readings whose status is not bad."""
-    import pyarrow as pa
-
     every = round(every_s * 1e6)
-    unknown = [name for name in how if name not in HOW]
     if every < 1:
         raise Skippable("keep.query-invalid", reason=f"buckets of {every_s} s")
-    if unknown or not how:
-        raise Skippable("keep.query-invalid", reason=f"how {unknown}; known are {', '.join(HOW)}")
-    stored, tail = view.filtered(within(signal_ids, start, end), clean_schema())
-    columns = ", ".join(f"{HOW[name]} AS {name}" for name in dict.fromkeys(how))
-    source = _union(view.revised(start, end, tail))
+    columns = _columns(how)
+    stored, tail, numbers = _numbers(view, signal_ids, start, end)
+    with engine.sql(guard, stored=stored, tail=tail) as ask:
+        return _timed(
+            ask(
+                f"SELECT signal_id, moment - (moment % {every} + {every}) % {every} AS time, {columns}"  # noqa: S608
+                f" FROM {numbers} GROUP BY ALL ORDER BY signal_id, time"
+            ),
+            "time",
+        )
+
+
+def aggregate(
+    engine: Engine,
+    view: View,
+    guard: Guard,
+    *,
+    signal_ids: Iterable[int] | None,
+    start: int | None,
+    end: int | None,
+    how: Sequence[str],
+) -> pa.Table:
+    """The whole time as one bucket."""
+    columns = _columns(how)
+    stored, tail, numbers = _numbers(view, signal_ids, start, end)
+    with engine.sql(guard, stored=stored, tail=tail) as ask:
+        return _timed(
+            ask(
+                f"SELECT signal_id, min(moment) AS first_time, max(moment) AS last_time, {columns}"  # noqa: S608
+                f" FROM {numbers} GROUP BY signal_id ORDER BY signal_id"
+            ),
+            "first_time",
+            "last_time",
+        )
+
+
+def lttb(
+    engine: Engine,
+    view: View,
+    guard: Guard,
+    *,
+    signal_ids: Iterable[int] | None,
+    start: int | None,
+    end: int | None,
+    points: int,
+) -> pa.Table:
+    """Of each signal the readings that show its shape best: Largest Triangle Three Buckets.
+
+    Source: S. Steinarsson, Downsampling Time Series for Visual Representation, University of Iceland 2013, section 4.2.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not 3 <= points <= POINTS_MAX:
+        raise Skippable("keep.query-invalid", reason=f"points {points}; 3 to {POINTS_MAX} are possible")
+    stored, tail, numbers = _numbers(view, signal_ids, start, end)
     with engine.sql(guard, stored=stored, tail=tail) as ask:
         rows = ask(
-            f"""
-            SELECT signal_id, moment - (moment % {every} + {every}) % {every} AS time, {columns}
-            FROM (
-                SELECT signal_id, epoch_us(source_time) AS moment, coalesce(value_f64, value_i64, value_bool::INT) AS value
-                FROM {source} WHERE status < {BAD}
-            ) WHERE value IS NOT NULL GROUP BY ALL ORDER BY signal_id, time
-            """  # noqa: S608 - integers and names of a table of ours, no text of a caller
-        )
-    at = rows.schema.get_field_index("time")
-    return rows.set_column(at, "time", rows["time"].cast(pa.timestamp("us", tz="UTC")))
+            "SELECT signal_id, moment AS time, source_ns, value::DOUBLE AS value"  # noqa: S608
+            f" FROM {numbers} ORDER BY signal_id, time, source_ns"
+        ).combine_chunks()
+    if not rows.num_rows:
+        return _timed(rows, "time")
+    ids = rows["signal_id"].to_numpy()
+    times = pc.add(pc.multiply(rows["time"], 1000), rows["source_ns"].cast(pa.int64())).to_numpy()
+    chosen = _largest_triangles(ids, times, rows["value"].to_numpy(), points, guard)
+    return _timed(rows.take(pa.array(chosen)), "time")
+
+
+def _largest_triangles(ids: Any, times: Any, values: Any, points: int, guard: Guard) -> Any:
+    """Row numbers to keep, for rows in order of signal and time."""
+    import numpy as np
+
+    borders = np.flatnonzero(np.diff(ids)) + 1
+    chosen = []
+    for first, last in zip([0, *borders], [*borders, len(ids)], strict=True):
+        guard.check()
+        count = last - first
+        if count <= points:
+            chosen.append(np.arange(first, last))
+            continue
+        x = (times[first:last] - times[first]).astype(np.float64)
+        y = values[first:last]
+        # buckets of nearly equal size; the first and the last reading stand alone
+        edges = np.linspace(1, count - 1, points - 1).astype(np.int64)
+        kept = [0]
+        for number in range(points - 2):
+            low, high = edges[number], edges[number + 1]
+            after = slice(high, edges[number + 2]) if number < points - 3 else slice(count - 1, count)
+            far_x, far_y = x[after].mean(), y[after].mean()
+            near = kept[-1]
+            area = np.abs((x[near] - far_x) * (y[low:high] - y[near]) - (x[near] - x[low:high]) * (far_y - y[near]))
+            kept.append(int(low + np.argmax(area)))
+        chosen.append(first + np.array([*kept, count - 1]))
+    return np.concatenate(chosen)
 
 
 def as_of(
     engine: Engine,
     view: View,
     guard: Guard,
+    *,
     left_signal: int,
     right_signals: Iterable[int],
     start: int | None,
@@ -342,8 +322,8 @@ def as_of(
         raise Skippable("keep.query-invalid", reason="as-of needs right signals and a tolerance of at least 0 s")
     back = None if start is None else start - tolerance
     schema = clean_schema()
-    left_stored, left_tail = view.filtered(within([left_signal], start, end), schema)
-    stored, tail = view.filtered(within(right, back, end), schema)
+    left_stored, left_tail = view.filtered(condition([left_signal], start, end), schema)
+    stored, tail = view.filtered(condition(right, back, end), schema)
     values = ("value_f64", "value_i64", "value_text", "value_bool", "status")
     revised = view.revised(back, end, tail) or view.revised(start, end, left_tail)
     with engine.sql(
@@ -358,9 +338,9 @@ def as_of(
             f"""
             WITH l AS (
                 SELECT *, epoch_us(source_time) * 1000 + source_ns AS moment
-                FROM {_union(revised, "left_stored", "left_tail")}
+                FROM {union(revised, "left_stored", "left_tail")}
             ), r AS (
-                SELECT *, epoch_us(source_time) * 1000 + source_ns AS moment FROM {_union(revised)}
+                SELECT *, epoch_us(source_time) * 1000 + source_ns AS moment FROM {union(revised)}
                 QUALIFY row_number() OVER (
                     PARTITION BY signal_id, moment ORDER BY sequence DESC NULLS LAST, revision DESC, log_position DESC
                 ) = 1
@@ -375,60 +355,74 @@ def as_of(
     return _utc(rows)
 
 
-def measured(engine: Engine, view: View, guard: Guard, wanted: Filter) -> pa.Table:
+def measured(
+    engine: Engine,
+    view: View,
+    guard: Guard,
+    *,
+    models: Sequence[str],
+    serials: Sequence[str],
+    reports: Sequence[str],
+    revisions: bool,
+) -> pa.Table:
     """Measurements by model, serial and report; sorted by report, result and arrival."""
-    from pyarrow.dataset import field
+
+    def wanted(column: Callable[[str], Any]) -> Any:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        named = (("model", models), ("serial", serials), ("report", reports))
+        return _all(
+            [pc.is_in(column(name), value_set=pa.array(list(listed), pa.string())) for name, listed in named if listed]
+        )
 
     schema = clean_measurement_schema()
-    expression = None
-    for name, listed in (("model", wanted.models), ("serial", wanted.serials), ("report", wanted.reports)):
-        if listed:
-            part = field(name).isin(list(listed))
-            expression = part if expression is None else expression & part
-    stored, tail = view.filtered(expression, schema)
+    stored, tail = view.filtered(wanted, schema)
     with engine.sql(guard, stored=stored, tail=tail) as ask:
         rows = ask(
-            f"SELECT {', '.join(schema.names)} FROM {_union(not wanted.revisions, key=MEASUREMENT_KEY)}"  # noqa: S608
+            f"SELECT {', '.join(schema.names)} FROM {union(not revisions, key=MEASUREMENT_KEY)}"  # noqa: S608
             " ORDER BY report, result, log_position, characteristic, feature, revision"
         )
     return rows.cast(schema)
 
 
-def whole(view: View, guard: Guard) -> Iterator[pa.RecordBatch]:
-    """Every row of a named table, piece by piece."""
+def whole(engine: Engine, view: View, guard: Guard, *, limit: int | None) -> pa.Table:
+    """Every row of a named table. Raises Refused ``keep.query-too-large``."""
     import pyarrow as pa
 
-    schema = None
+    found: list[pa.Table] = []
+    count = 0
     if view.snapshot.dataset is not None:
-        schema = view.snapshot.dataset.schema
+        found.append(view.snapshot.dataset.schema.empty_table())
         for batch in view.snapshot.dataset.to_batches():
             guard.check()
-            yield batch
-    for piece in view.pieces:
-        rows = piece.rows
-        if schema is not None:
-            merged = pa.concat_tables([schema.empty_table(), rows], promote_options="permissive")
-            rows = merged
-        yield from rows.to_batches()
+            found.append(pa.Table.from_batches([batch]))
+            count += batch.num_rows
+            if limit is not None and count > limit:
+                raise Refused("keep.query-too-large", limit=f"{limit} rows")
+    found += [piece.rows for piece in view.pieces]
+    rows = pa.concat_tables(found, promote_options="permissive") if found else pa.table({})
+    return rows if limit is None else bounded(rows, limit)
 
 
-def days(view: View, start: int | None, end: int | None) -> list[int]:
-    """UTC days (since 1970) on which there may be readings between two instants, in order."""
-    import pyarrow.compute as pc
-
+def days(engine: Engine, view: View, guard: Guard, *, start: int | None, end: int | None) -> list[int]:
+    """UTC days (since 1970) on which there may be readings in the files between two instants, in order."""
     found: set[int] = set()
     for file in view.snapshot.files:
         if file.first is not None and file.last is not None:
             found.update(range(file.first // DAY_US, file.last // DAY_US + 1))
-    for piece in view.pieces:
-        found.update(pc.unique(piece.rows["day"]).cast("int32").to_pylist())
+    return days_of(found, start, end)
+
+
+def days_of(found: Iterable[int], start: int | None, end: int | None) -> list[int]:
+    """Of some days those between two instants (ns), in order."""
     low = -(2**40) if start is None else start // 1000 // DAY_US
     high = 2**40 if end is None else end // 1000 // DAY_US
-    return sorted(day for day in found if low <= day <= high)
+    return sorted(day for day in set(found) if low <= day <= high)
 
 
 def pieces_of_day(
-    engine: Engine, view: View, guard: Guard, signal_ids: Iterable[int] | None, start: int, end: int
+    engine: Engine, view: View, guard: Guard, *, signal_ids: Iterable[int] | None, start: int, end: int
 ) -> list[list[int] | None]:
     """Groups of signals that are exported together, so that no group has many more than ``SCAN_ROWS`` rows."""
     rows = sum(
@@ -439,9 +433,9 @@ def pieces_of_day(
     listed = None if signal_ids is None else sorted(set(signal_ids))
     if rows <= SCAN_ROWS:
         return [listed]
-    stored, tail = view.filtered(within(listed, start, end), clean_schema())
+    stored, tail = view.filtered(condition(listed, start, end), clean_schema())
     with engine.sql(guard, stored=stored, tail=tail) as ask:
-        counts = ask(f"SELECT signal_id, count(*) AS rows FROM {_union(False)} GROUP BY ALL ORDER BY signal_id")  # noqa: S608
+        counts = ask(f"SELECT signal_id, count(*) AS rows FROM {union(False)} GROUP BY ALL ORDER BY signal_id")  # noqa: S608
     groups: list[list[int] | None] = []
     group: list[int] = []
     total = 0
@@ -454,7 +448,31 @@ def pieces_of_day(
     return [*groups, group] if group else groups
 
 
-def _union(deduplicate: bool, stored: str = "stored", tail: str = "tail", key: Sequence[str] = READINGS_KEY) -> str:
+def contents(engine: Engine, view: View, guard: Guard) -> dict[str, Any]:
+    """What the files hold, from the table's own statistics; later revisions are counted where there may be some."""
+    files = view.snapshot.files
+    revised = 0
+    if (
+        view.snapshot.dataset is not None
+        and "revision" in view.snapshot.dataset.schema.names
+        and view.snapshot.revised(None, None)
+    ):
+        import pyarrow.compute as pc
+
+        revised = view.snapshot.dataset.count_rows(filter=pc.field("revision") > 0)
+    return {
+        "version": view.snapshot.version,
+        "rows": sum(file.rows for file in files),
+        "bytes": sum(file.bytes for file in files),
+        "files": len(files),
+        "revised": revised,
+        "first": min((file.first for file in files if file.first is not None), default=None),
+        "last": max((file.last for file in files if file.last is not None), default=None),
+    }
+
+
+def union(deduplicate: bool, stored: str = "stored", tail: str = "tail", key: Sequence[str] = READINGS_KEY) -> str:
+    """A statement for table and tail together, by default without lower revisions."""
     rows = f"(SELECT * FROM {stored} UNION ALL BY NAME SELECT * FROM {tail})"  # noqa: S608 - names of ours
     if not deduplicate:
         return rows
@@ -464,9 +482,13 @@ def _union(deduplicate: bool, stored: str = "stored", tail: str = "tail", key: S
     )
 
 
-def _bounded(rows: pa.Table, limit: int) -> pa.Table:
-    if rows.num_rows > limit:
-        raise Refused("keep.query-too-large", limit=f"{limit} rows")
+def _timed(rows: pa.Table, *names: str) -> pa.Table:
+    """Columns of microseconds as times."""
+    import pyarrow as pa
+
+    for name in names:
+        at = rows.schema.get_field_index(name)
+        rows = rows.set_column(at, name, rows[name].cast(pa.timestamp("us", tz="UTC")))
     return rows
 
 
@@ -484,6 +506,16 @@ def _utc(rows: pa.Table) -> pa.Table:
     )
 
 
-def _seen(future: asyncio.Future[Any]) -> None:
-    if not future.cancelled():
-        future.exception()
+ANSWERS: Mapping[str, Callable[..., Any]] = {
+    "aggregate": aggregate,
+    "as_of": as_of,
+    "contents": contents,
+    "days": days,
+    "downsample": downsample,
+    "lttb": lttb,
+    "measured": measured,
+    "pieces_of_day": pieces_of_day,
+    "select": select,
+    "whole": whole,
+}
+"""Every query over one table by name."""

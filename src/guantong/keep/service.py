@@ -12,27 +12,28 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from guantong.base.batch import Batch
 from guantong.base.clock import Clock
 from guantong.base.entry import Entry
 from guantong.base.errors import ConfigProblem, GuantongError, Retryable
-from guantong.keep.delta import MEASUREMENTS, READINGS, Snapshot, Table
+from guantong.keep.delta import MEASUREMENTS, NAMED, READINGS, Table
 from guantong.keep.log import Log
 from guantong.keep.model import COMMITTED, Filter, KeepSettings, KeepStats, Logged
+from guantong.keep.ports import Note
 from guantong.keep.tail import Latest, Piece, Tail
-from guantong.records import Records
+from guantong.records import Records, Step
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from guantong.keep.queries import Engine, View
+    from guantong.keep.reading import Reader, Seen
 
 __all__ = ["Keep"]
 
@@ -53,11 +54,13 @@ class _State:
     commits: int
     logged: int
     tables: dict[str, Table] = field(default_factory=dict)
+    contents: dict[str, dict[str, Any]] = field(default_factory=dict)
     committed: dict[str, int] = field(default_factory=dict)
     """Positions of tables that are ahead of ``stored``; only after a crash within a commit."""
     storing: asyncio.Lock = field(default_factory=asyncio.Lock)
     committing: asyncio.Lock = field(default_factory=asyncio.Lock)
     unrecorded: list[Entry] = field(default_factory=list)
+    noted: list[Callable[[Step], None]] = field(default_factory=list)
     since: float | None = None
     """When the oldest waiting row came, on the clock's monotonic scale."""
     last_commit: float = float("-inf")
@@ -92,9 +95,10 @@ class Keep:
         self._states: dict[str, _State] = {}
         self._opening = asyncio.Lock()
         self._committer: ThreadPoolExecutor | None = None
-        self._queries: Engine | None = None
+        self._reader: Reader | None = None
         self._closing = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self._note: Note | None = None
         self._root = self.settings.tables_uri or str(directory / "tables")
 
     # life
@@ -143,9 +147,9 @@ class Keep:
         if self._committer is not None:
             self._committer.shutdown()
             self._committer = None
-        if self._queries is not None:
-            self._queries.close()
-            self._queries = None
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
         self._states.clear()
         self._log.close()
         self._release()
@@ -179,6 +183,10 @@ class Keep:
     def on_append(self, wake: Callable[[], None]) -> None:
         """Call ``wake`` on the event loop after batches became durable."""
         self._log.on_append(wake)
+
+    def on_table_commit(self, note: Note) -> None:
+        """Have ``note`` see the rows of each commit of a table; what it returns is part of the step that records the commit."""
+        self._note = note
 
     # tables
 
@@ -232,15 +240,12 @@ class Keep:
 
     async def latest(self, participant: str, signal_ids: Iterable[int] | None = None) -> pa.Table:
         """The last reading of each signal, columns of ``clean_schema``, by signal id. Answered from memory."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
+        from guantong.keep.queries import condition
 
         state = await self._state(participant)
         with state.tail.lock:
             rows = state.tail.latest.table()
-        if signal_ids is None:
-            return rows
-        return rows.filter(pc.field("signal_id").isin(pa.array(sorted(set(signal_ids)), pa.int32())))
+        return rows if signal_ids is None else rows.filter(condition(signal_ids, None, None)(rows.column))
 
     async def range(
         self,
@@ -259,13 +264,15 @@ class Keep:
         after a crash. ``limit``: most rows, at most ``query_rows_max``. Raises Refused ``keep.query-too-large``,
         ``keep.query-too-long``.
         """
-        from guantong.keep.queries import select
-
-        most = self.settings.query_rows_max if limit is None else min(limit, self.settings.query_rows_max)
-        listed = _listed(signal_ids)
-        engine, view = await self._ready(participant, READINGS, durable)
-        return await engine.run(
-            lambda guard: select(view(), guard, listed, start, end, revisions=revisions, limit=most)
+        return await self._readings(
+            participant,
+            "select",
+            durable,
+            signal_ids=_listed(signal_ids),
+            start=start,
+            end=end,
+            revisions=revisions,
+            limit=self.settings.query_rows_max if limit is None else min(limit, self.settings.query_rows_max),
         )
 
     async def downsample(
@@ -285,11 +292,51 @@ class Keep:
         Buckets count from 1970-01-01. Bad readings are left out, booleans count as 0 and 1, integers become float64 here and only
         here. Raises Skippable ``keep.query-invalid`` and as :meth:`range`.
         """
-        from guantong.keep.queries import downsample
+        return await self._readings(
+            participant,
+            "downsample",
+            durable,
+            signal_ids=_listed(signal_ids),
+            start=start,
+            end=end,
+            every_s=every_s,
+            how=list(how),
+        )
 
-        listed = _listed(signal_ids)
-        engine, view = await self._ready(participant, READINGS, durable)
-        return await engine.run(lambda guard: downsample(engine, view(), guard, listed, start, end, every_s, how))
+    async def lttb(
+        self,
+        participant: str,
+        signal_ids: Iterable[int] | None,
+        start: int | None,
+        end: int | None,
+        points: int,
+        *,
+        durable: bool = False,
+    ) -> pa.Table:
+        """Of each signal at most ``points`` (3 to 20,000) real readings that show its shape best: ``signal_id``, ``time``,
+        ``source_ns``, ``value`` (float64), in order. Largest Triangle Three Buckets (Steinarsson 2013); what counts as a number is as
+        in :meth:`downsample`.
+        """
+        return await self._readings(
+            participant, "lttb", durable, signal_ids=_listed(signal_ids), start=start, end=end, points=points
+        )
+
+    async def aggregate(
+        self,
+        participant: str,
+        signal_ids: Iterable[int] | None,
+        start: int | None,
+        end: int | None,
+        *,
+        how: Sequence[str] = ("mean", "min", "max", "count"),
+        durable: bool = False,
+    ) -> pa.Table:
+        """As :meth:`downsample` with the whole time as one bucket: ``signal_id``, ``first_time``, ``last_time`` and one column each of
+        ``how``; a signal without a number has no row.
+        """
+        return await self._readings(
+            participant, "aggregate", durable, signal_ids=_listed(signal_ids), start=start, end=end, how=list(how)
+        )
 
     async def as_of(
         self,
@@ -308,11 +355,21 @@ class Keep:
         right_time, right_ns, age_s · right_value_f64 … right_status. The matched time and its age stand beside every value. A reading
         older than ``tolerance_s`` gives its time and age but no value; before ``start - tolerance_s`` nobody looks.
         """
-        from guantong.keep.queries import as_of
+        from guantong.keep.queries import condition
 
         right = sorted(set(right_signals))
-        engine, view = await self._ready(participant, READINGS, durable)
-        return await engine.run(lambda guard: as_of(engine, view(), guard, left_signal, right, start, end, tolerance_s))
+        back = None if start is None else start - max(0, round(tolerance_s * 1e9))
+        seen = await self._see(participant, (READINGS,), durable)
+        return await self._ask(
+            seen,
+            "as_of",
+            condition([left_signal, *right], back, end),
+            left_signal=left_signal,
+            right_signals=right,
+            start=start,
+            end=end,
+            tolerance_s=tolerance_s,
+        )
 
     async def measurements(
         self,
@@ -325,74 +382,54 @@ class Keep:
         durable: bool = False,
     ) -> pa.Table:
         """Measurements, columns of ``clean_measurement_schema``, by report, result and arrival; the highest revision of each, or all."""
-        from guantong.keep.queries import measured
+        seen = await self._see(participant, (MEASUREMENTS,), durable)
+        return await self._ask(
+            seen, "measured", models=_one(model), serials=_one(serial), reports=_one(report), revisions=revisions
+        )
 
-        wanted = Filter(models=_one(model), serials=_one(serial), reports=_one(report), revisions=revisions)
-        engine, view = await self._ready(participant, MEASUREMENTS, durable)
-        return await engine.run(lambda guard: measured(engine, view(), guard, wanted))
+    async def sql(
+        self, participant: str, statement: str, *, limit: int | None = None, durable: bool = False
+    ) -> pa.Table:
+        """The answer to one SELECT over the participant's views: ``readings`` and ``measurements`` (the highest revision of each),
+        ``readings_all`` and ``measurements_all``, and each named table. Nothing else can be reached: no file, network, extension or
+        setting. Times are UTC.
+
+        Raises Skippable ``keep.query-invalid``, Refused ``keep.query-too-large``, ``keep.query-too-long``.
+        """
+        most = self.settings.query_rows_max if limit is None else min(limit, self.settings.query_rows_max)
+        named = await self.table_names(participant)
+        seen = await self._see(participant, (READINGS, MEASUREMENTS, *(NAMED + name for name in named)), durable)
+        return await self._ask(seen, "sql", statement=statement, limit=most)
 
     async def table(self, participant: str, name: str, *, durable: bool = False) -> pa.Table:
         """All rows of a named table; empty without columns where there is none. Raises Refused ``keep.query-too-large``."""
-        import pyarrow as pa
-
-        from guantong.base.errors import Refused
-        from guantong.keep.queries import Guard, whole
-
-        engine, view = await self._ready(participant, _PREFIX + name, durable)
-        limit = self.settings.query_rows_max
-
-        def work(guard: Guard) -> pa.Table:
-            found: list[pa.Table] = []
-            for batch in whole(view(), guard):
-                found.append(pa.Table.from_batches([batch]))
-                if sum(part.num_rows for part in found) > limit:
-                    raise Refused("keep.query-too-large", limit=f"{limit} rows")
-            return pa.concat_tables(found, promote_options="permissive") if found else pa.table({})
-
-        return await engine.run(work)
+        seen = await self._see(participant, (NAMED + name,), durable)
+        return await self._ask(seen, "whole", limit=self.settings.query_rows_max)
 
     async def table_names(self, participant: str) -> list[str]:
         """Names of the participant's named tables."""
         state = await self._state(participant)
         names = state.names | set(state.tail.names())
-        return sorted(name.removeprefix(_PREFIX) for name in names if name.startswith(_PREFIX))
+        return sorted(name.removeprefix(NAMED) for name in names if name.startswith(NAMED))
 
     async def stats(self, participant: str) -> KeepStats:
         """What is kept for a participant, from the tables' own statistics."""
-        from guantong.keep.queries import Guard
-
         state = await self._state(participant)
         mark = await self._log.mark(participant)
-        engine, _ = await self._ready(participant, READINGS, False)
-        # a table that was never committed is not opened: asking an idle node how it is must not load an engine
-        views = [self._table(state, name) for name in sorted(state.names)]
-
-        def work(guard: Guard) -> tuple[dict[str, Snapshot], int, list[int]]:
-            with state.tail.lock:
-                seen = {name: (Snapshot(-1, None, ()), state.tail.waiting(name)) for name in (READINGS, MEASUREMENTS)}
-            for table in views:
-                guard.check()
-                seen[table.name] = table.view(state.tail)
-            shot, pieces = seen[READINGS]
-            revised = 0
-            if shot.dataset is not None and shot.revised(None, None):
-                import pyarrow.compute as pc
-
-                revised = shot.dataset.count_rows(filter=pc.field("revision") > 0)
-            times = [time for file in shot.files for time in (file.first, file.last) if time is not None]
-            for piece in pieces:
-                times += _span(piece.rows)
-            return {name: look for name, (look, _) in seen.items()}, revised, times
-
-        seen, revised, times = await engine.run(work)
-        files = [file for shot in seen.values() for file in shot.files]
+        held = await self._contents(state)
+        with state.tail.lock:
+            waiting = state.tail.waiting(READINGS)
+            tail_rows = state.tail.rows
+        times = [time for time in (held[READINGS]["first"], held[READINGS]["last"]) if time is not None]
+        for piece in waiting:
+            times += _span(piece.rows)
         return KeepStats(
-            rows=sum(file.rows for file in seen[READINGS].files),
-            revisions=revised,
-            measurements=sum(file.rows for file in seen[MEASUREMENTS].files),
-            tail_rows=state.tail.rows,
-            bytes=sum(file.bytes for file in files),
-            files=len(files),
+            rows=held[READINGS]["rows"],
+            revisions=held[READINGS]["revised"],
+            measurements=held[MEASUREMENTS]["rows"],
+            tail_rows=tail_rows,
+            bytes=sum(one["bytes"] for one in held.values()),
+            files=sum(one["files"] for one in held.values()),
             log_bytes=mark.size_bytes,
             log_entries=mark.entries,
             first_time=min(times) * 1000 if times else None,
@@ -413,32 +450,46 @@ class Keep:
 
         Readings come day by day, within a day by signal and source time; there is no limit on rows, only on the time of each piece.
         """
-        from guantong.keep.queries import DAY_US, days, measured, pieces_of_day, select, whole
+        from guantong.keep.queries import DAY_US, condition, days_of
 
         wanted = filter or Filter()
         own = kind in (READINGS, MEASUREMENTS)
-        engine, look = await self._ready(participant, kind if own else _PREFIX + kind, durable)
-        view = await engine.run(lambda _: look())
+        seen = await self._see(participant, (kind if own else NAMED + kind,), durable)
         if kind == MEASUREMENTS:
-            rows = await engine.run(lambda guard: measured(engine, view, guard, wanted))
+            rows = await self._ask(
+                seen,
+                "measured",
+                models=wanted.models,
+                serials=wanted.serials,
+                reports=wanted.reports,
+                revisions=wanted.revisions,
+            )
             for batch in rows.to_batches(max_chunksize=_CHUNK):
                 yield batch
             return
         if not own:
-            for batch in await engine.run(lambda guard: list(whole(view, guard))):
+            for batch in (await self._ask(seen, "whole", limit=None)).to_batches(max_chunksize=_CHUNK):
                 yield batch
             return
-        signals = wanted.signal_ids or None
-        for day in days(view, wanted.start, wanted.end):
+        signals = list(wanted.signal_ids) or None
+        found = await self._ask(seen, "days", lambda _: None, start=wanted.start, end=wanted.end)
+        for piece in seen[READINGS].pieces:
+            found += days_of(piece.rows["day"].unique().cast("int32").to_pylist(), wanted.start, wanted.end)
+        for day in sorted(set(found)):
             start, end = day * DAY_US * 1000, (day + 1) * DAY_US * 1000
             start = start if wanted.start is None else max(start, wanted.start)
             end = end if wanted.end is None else min(end, wanted.end)
-            groups = await engine.run(lambda guard, a=start, b=end: pieces_of_day(engine, view, guard, signals, a, b))  # type: ignore[misc]
-            for group in groups:
-                rows = await engine.run(
-                    lambda guard, g=group, a=start, b=end: select(  # type: ignore[misc]
-                        view, guard, g, a, b, revisions=wanted.revisions, limit=None
-                    )
+            near = condition(signals, start, end)
+            for group in await self._ask(seen, "pieces_of_day", near, signal_ids=signals, start=start, end=end):
+                rows = await self._ask(
+                    seen,
+                    "select",
+                    condition(group, start, end),
+                    signal_ids=group,
+                    start=start,
+                    end=end,
+                    revisions=wanted.revisions,
+                    limit=None,
                 )
                 for batch in rows.combine_chunks().to_batches(max_chunksize=_CHUNK):
                     yield batch
@@ -592,8 +643,14 @@ class Keep:
                     version, rows = done
                     commits += 1
                     state.unrecorded.append(
-                        Entry(COMMITTED, {"table": name, "version": version, "position": position, "rows": rows})
+                        Entry(
+                            COMMITTED, {"table": name, "version": version, "position": position, "rows": rows.num_rows}
+                        )
                     )
+                    if self._note is not None:
+                        noted = await self._commit_thread(lambda n=name, r=rows: self._note(n, r))  # type: ignore[misc]
+                        if noted is not None:
+                            state.noted.append(noted)
             await self._record(state)
             with tail.lock:
                 latest = tail.latest.encoded() if READINGS in names else None
@@ -615,18 +672,52 @@ class Keep:
         async with self.records.step(state.participant) as step:
             for entry in state.unrecorded:
                 step.record(entry)
+            for note in state.noted:
+                note(step)
         state.unrecorded.clear()
+        state.noted.clear()
 
-    async def _ready(self, participant: str, name: str, durable: bool) -> tuple[Engine, Callable[[], View]]:
-        from guantong.keep.queries import Engine, View
+    def _ask(
+        self,
+        seen: Mapping[str, Seen],
+        kind: str,
+        narrow: Callable[[Callable[[str], Any]], Any] | None = None,
+        **arguments: Any,
+    ) -> Awaitable[Any]:
+        if self._reader is None:
+            raise Retryable("keep.closed")
+        return self._reader.ask(seen, kind, narrow, **arguments)
+
+    async def _readings(self, participant: str, kind: str, durable: bool, **arguments: Any) -> Any:
+        from guantong.keep.queries import condition
+
+        seen = await self._see(participant, (READINGS,), durable)
+        narrow = condition(arguments["signal_ids"], arguments["start"], arguments["end"])
+        return await self._ask(seen, kind, narrow, **arguments)
+
+    async def _see(self, participant: str, names: Iterable[str], durable: bool = False) -> dict[str, Seen]:
+        """Each table with its tail at one moment."""
+        from guantong.keep.reading import Reader
 
         state = await self._state(participant)
         if durable:
             await self._commit(state)
-        if self._queries is None:
-            self._queries = Engine(self.settings, inline=self._inline)
-        table = self._table(state, name)
-        return self._queries, lambda: View(*table.view(state.tail))
+        if self._reader is None:
+            self._reader = Reader(self.settings, self._root, inline=self._inline)
+        seen = {}
+        for name in names:
+            table = self._table(state, name)
+            seen[name] = await self._reader.see(table, state.tail, exists=name in state.names or table.exists())
+        return seen
+
+    async def _contents(self, state: _State) -> dict[str, dict[str, Any]]:
+        """What each table's files hold; asked once for each version."""
+        seen = await self._see(state.participant, sorted({READINGS, MEASUREMENTS, *state.names}))
+        for name, one in seen.items():
+            held = state.contents.get(name)
+            if held is None or held["version"] != one.version:
+                state.contents[name] = await self._ask({name: one}, "contents", lambda _: None)
+        return dict(state.contents)
 
     async def _commit_thread(self, work: Callable[[], T]) -> T:
         if self._inline:
@@ -641,7 +732,6 @@ class Keep:
             self._lock = None
 
 
-_PREFIX = "table:"
 _CHUNK = 65_536
 
 
@@ -658,7 +748,7 @@ def _hold(directory: Path) -> sqlite3.Connection:
 
 
 def _prefixed(tables: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
-    return {_PREFIX + name: rows for name, rows in tables.items()}
+    return {NAMED + name: rows for name, rows in tables.items()}
 
 
 def _listed(signal_ids: Iterable[int] | None) -> list[int] | None:
