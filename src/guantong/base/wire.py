@@ -42,13 +42,13 @@ class Http(Protocol):
         method: str,
         url: str,
         *,
-        body: bytes | None = None,
+        body: bytes | AsyncIterator[bytes] | None = None,
         headers: Mapping[str, str] | None = None,
         timeout_s: float = 10.0,
         max_bytes: int = 16 * 1024 * 1024,
         zone: str = "partner",
     ) -> Response:
-        """Send and read the whole answer."""
+        """Send and read the whole answer. A body may come in pieces, then its length is not told before."""
         ...
 
     def stream(

@@ -15,7 +15,7 @@ from guantong.base.errors import Refused
 from guantong.exchange.messages import CONTEXT
 from guantong.exchange.model import Catalogue, CatalogueOffer, Product
 from guantong.exchange.policy import Terms, compile_policy, with_contract
-from guantong.exchange.transfers import PULL
+from guantong.exchange.transfers import FORMATS
 
 __all__ = ["Shelf", "Wanted", "filter_of", "read_catalogue"]
 
@@ -139,7 +139,8 @@ class Shelf:
             **product.properties,
             "hasPolicy": [{"@id": product.offer_id, "@type": "Offer", **rules}],
             "distribution": [
-                {"@type": "Distribution", "format": PULL, "accessService": f"{self.participant}#connector"}
+                {"@type": "Distribution", "format": form, "accessService": f"{self.participant}#connector"}
+                for form in FORMATS
             ],
         }
         titles = [

@@ -75,9 +75,17 @@ class DataPlane:
             raise _token("it is not valid, or was revoked")
         if not same_token(token_hash(token), transfer.token_hash):
             raise _token("it is not that of the transfer")
-        now = hosting.clock.now()
-        if now >= transfer.token_expires:
+        if hosting.clock.now() >= transfer.token_expires:
             raise _token("it has expired")
+        return await self.begin(participant, transfer, accept=accept, query=query)
+
+    async def begin(self, participant: str, transfer: Transfer, *, accept: str, query: Mapping[str, str]) -> Outgoing:
+        """A delivery of a started transfer, pulled with its token or pushed by us: terms, decision, durable intent.
+
+        Raises Refused with 403; nothing has left then.
+        """
+        hosting = self.hosting
+        now = hosting.clock.now()
         if transfer.state != "STARTED":
             raise Refused("exchange.decision-denied", reason=f"the transfer is {transfer.state}")
         agreement = await self._negotiations.agreement(participant, transfer.agreement_id)
@@ -258,7 +266,7 @@ class DataPlane:
             record_id = stream.headers.get(RECORD_HEADER, "")[:128]
             counting = count_rows or Counting(hosting.settings.block_bytes)
             if record_id:
-                counting.block_bytes = _block_bytes(stream.headers.get(BLOCK_HEADER, ""), counting.block_bytes)
+                counting.block_bytes = block_bytes(stream.headers.get(BLOCK_HEADER, ""), counting.block_bytes)
                 self._receipts.begin(participant, record_id)
             complete = False
             try:
@@ -309,7 +317,8 @@ def _time(query: Mapping[str, str], name: str) -> int | None:
     return parse_iso(text) if text else None
 
 
-def _block_bytes(text: str, default: int) -> int:
+def block_bytes(text: str, default: int) -> int:
+    """The block size that a delivery's header names, the default where it names none that is usable."""
     return int(text) if text.isascii() and text.isdigit() and 1024 <= int(text) <= 16 * 1024 * 1024 else default
 
 

@@ -26,7 +26,7 @@ from guantong.exchange.ports import Decide, Identify, RightsOf, Rows
 from guantong.exchange.tables import SEEN
 from guantong.records.service import Records, Row, Step
 
-__all__ = ["Hosted", "Hosting", "Processes", "checked_address", "in_path"]
+__all__ = ["Hosted", "Hosting", "checked_address", "in_path", "verdict_of"]
 
 SEND_KIND = "exchange.dsp"
 RECEIPT_KIND = "exchange.receipt"
@@ -155,129 +155,6 @@ class Hosting:
                 waiting.remove(future)
             if not waiting and self._waiters.get((participant, pid)) is waiting:
                 del self._waiters[(participant, pid)]
-
-
-class _Process(Protocol):
-    @property
-    def pid(self) -> str: ...
-    @property
-    def role(self) -> str: ...
-    @property
-    def partner(self) -> str: ...
-    @property
-    def partner_pid(self) -> str: ...
-    @property
-    def state(self) -> str: ...
-
-
-P = TypeVar("P", Negotiation, Transfer)
-
-
-class Processes(Generic[P]):
-    """Processes of one kind: the table is the truth, memory holds the recent ones with the digests of their messages."""
-
-    def __init__(self, hosting: Hosting, table: Table, read: Callable[[Row], P]) -> None:
-        self.hosting = hosting
-        self.table = table
-        self._read: Callable[[Row], P] = read
-        self._kept: OrderedDict[tuple[str, str], tuple[P, set[str]]] = OrderedDict()
-        self._locks: weakref.WeakValueDictionary[tuple[str, str], asyncio.Lock] = weakref.WeakValueDictionary()
-
-    def lock(self, participant: str, pid: str) -> asyncio.Lock:
-        """The lock of one process."""
-        found = self._locks.get((participant, pid))
-        if found is None:
-            found = asyncio.Lock()
-            self._locks[(participant, pid)] = found
-        return found
-
-    async def get(self, participant: str, pid: str) -> P:
-        """The process. Raises Refused ``exchange.process-unknown``."""
-        return (await self._entry(participant, pid))[0]
-
-    async def of_caller(self, participant: str, pid: str, caller: Participant) -> P:
-        """The process if it is with the caller; another's is as unknown as none at all."""
-        process = await self.get(participant, pid)
-        if process.partner != caller.did:
-            raise Refused("exchange.process-unknown", pid=pid)
-        return process
-
-    async def find(self, participant: str, partner: str, partner_pid: str) -> P | None:
-        """Our process for a partner's identifier."""
-        table = self.table
-        row = await self.hosting.records.row(
-            select(table).where(
-                and_(table.c.participant == participant, table.c.partner == partner, table.c.partner_pid == partner_pid)
-            )
-        )
-        return self._read(row) if row else None
-
-    async def all(self, participant: str) -> list[P]:
-        """All processes of a participant, newest first."""
-        table = self.table
-        rows = await self.hosting.records.rows(
-            select(table).where(table.c.participant == participant).order_by(table.c.created_at.desc())
-        )
-        return [self._read(row) for row in rows]
-
-    async def seen(self, participant: str, pid: str, digest: str) -> bool:
-        """Whether a message with that content was taken before."""
-        return digest in (await self._entry(participant, pid))[1]
-
-    def keep(self, participant: str, process: P, digest: str = "") -> None:
-        """Remember a process as it is in the table now."""
-        name = (participant, process.pid)
-        known = self._kept.get(name)
-        digests = known[1] if known else set()
-        if digest:
-            digests.add(digest)
-        self._kept[name] = (process, digests)
-        self._kept.move_to_end(name)
-        while len(self._kept) > self.hosting.settings.process_cache:
-            self._kept.popitem(last=False)
-
-    def drop(self, participant: str, pid: str) -> None:
-        """Read the process from the table the next time."""
-        self._kept.pop((participant, pid), None)
-
-    def move(self, step: Step, process: P, state: str, **changes: Any) -> P:
-        """Take the process to a state in a step; what it will be is returned, :meth:`keep` it after the commit."""
-        values = {name: _stored(value) for name, value in changes.items()}
-        if process.partner_pid:
-            values.setdefault("partner_pid", process.partner_pid)
-        step.move(self.table, {"pid": process.pid}, state, was=process.state, **values)
-        return replace(process, state=state, changed_at=step.at, **changes)
-
-    def note_seen(self, step: Step, pid: str, body: Mapping[str, Any]) -> str:
-        """Remember a message's content in the step that takes it; its digest."""
-        digest = content_digest(body)
-        step.upsert(SEEN, pid=pid, digest=digest, at=step.at)
-        return digest
-
-    async def _entry(self, participant: str, pid: str) -> tuple[P, set[str]]:
-        name = (participant, pid)
-        kept = self._kept.get(name)
-        if kept is not None:
-            self._kept.move_to_end(name)
-            return kept
-        table = self.table
-        row = await self.hosting.records.row(
-            select(table).where(and_(table.c.participant == participant, table.c.pid == pid))
-        )
-        if row is None:
-            raise Refused("exchange.process-unknown", pid=pid)
-        digests = await self.hosting.records.rows(
-            select(SEEN.c.digest).where(and_(SEEN.c.participant == participant, SEEN.c.pid == pid))
-        )
-        kept = self._kept.get(name)  # a step may have moved it while the table was read
-        if kept is None:
-            kept = (self._read(row), {entry["digest"] for entry in digests})
-            self._kept[name] = kept
-        return kept
-
-
-def _stored(value: Any) -> Any:
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS) if isinstance(value, Mapping) else value
 
 
 def checked_address(address: Any) -> str:

@@ -30,6 +30,7 @@ __all__ = [
     "error",
     "message",
     "problems",
+    "properties_of",
     "token_of",
     "version_document",
 ]
@@ -41,6 +42,7 @@ PATH = "/dsp/2025-1"
 
 _NAMESPACE = "https://w3id.org/dspace/2025/1/"
 EDC = "https://w3id.org/edc/v0.0.1/ns/"
+TRACTUSX = "https://w3id.org/tractusx/auth/"
 HTTP_ENDPOINT = "https://w3id.org/idsa/v4.1/HTTP"
 
 MESSAGES: Mapping[str, str] = {
@@ -237,8 +239,11 @@ def base_of(address: str) -> str:
     return address.rstrip("/")
 
 
-def data_address(endpoint: str, token: str, expires_in_s: int) -> dict[str, Any]:
-    """Where and with which token to pull. Source: CX-0018, HttpData-PULL (names of EDC and of Data Plane Signaling, both)."""
+def data_address(endpoint: str, token: str, expires_in_s: int | None) -> dict[str, Any]:
+    """Where and with which token to pull or push. Source: CX-0018, HttpData-PULL (names of EDC and of Data Plane Signaling, both).
+
+    ``expires_in_s`` None: the token lives as long as the transfer.
+    """
     properties = {
         "authorization": token,
         "authType": "bearer",
@@ -246,8 +251,9 @@ def data_address(endpoint: str, token: str, expires_in_s: int) -> dict[str, Any]
         f"{EDC}endpoint": endpoint,
         f"{EDC}authorization": token,
         f"{EDC}authType": "bearer",
-        "https://w3id.org/tractusx/auth/expiresIn": str(expires_in_s),
     }
+    if expires_in_s is not None:
+        properties[f"{TRACTUSX}expiresIn"] = str(expires_in_s)
     return {
         "@type": "DataAddress",
         "endpointType": HTTP_ENDPOINT,
@@ -258,11 +264,22 @@ def data_address(endpoint: str, token: str, expires_in_s: int) -> dict[str, Any]
     }
 
 
-def token_of(address: Mapping[str, Any]) -> tuple[str, str]:
-    """``(endpoint, authorization)`` of a data address, under either set of names; empty texts where they are missing."""
+def properties_of(address: Mapping[str, Any]) -> dict[str, str]:
+    """The properties of a data address by their plain names, whatever namespace they were written in."""
     found: dict[str, str] = {}
     for entry in address.get("endpointProperties") or ():
         if isinstance(entry, dict) and isinstance(entry.get("name"), str) and isinstance(entry.get("value"), str):
-            found.setdefault(entry["name"].removeprefix(EDC), entry["value"])
+            name = entry["name"]
+            for space in (EDC, TRACTUSX):
+                name = name.removeprefix(space)
+            found.setdefault(name, entry["value"])
     endpoint = address.get("endpoint")
-    return (endpoint if isinstance(endpoint, str) else found.get("endpoint", "")), found.get("authorization", "")
+    if isinstance(endpoint, str):
+        found["endpoint"] = endpoint
+    return found
+
+
+def token_of(address: Mapping[str, Any]) -> tuple[str, str]:
+    """``(endpoint, authorization)`` of a data address, under either set of names; empty texts where they are missing."""
+    found = properties_of(address)
+    return found.get("endpoint", ""), found.get("authorization", "")

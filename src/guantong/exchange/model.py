@@ -31,10 +31,17 @@ __all__ = [
 class ExchangeSettings:
     """Settings of the exchange."""
 
-    auto: tuple[str, ...] = ("agree-own-offer", "verify-asked-offer", "finalize", "start-pull", "accept-asked-offer")
+    auto: tuple[str, ...] = (
+        "agree-own-offer",
+        "verify-asked-offer",
+        "finalize",
+        "start-pull",
+        "start-push",
+        "accept-asked-offer",
+    )
     """What happens without a person: ``agree-own-offer`` (a request equal to our own offer is agreed to), ``verify-asked-offer`` (an
     agreement equal to what we asked for is verified), ``accept-asked-offer`` (an offer equal to what we asked for is accepted),
-    ``finalize`` (a verified agreement is finalized), ``start-pull`` (a pull under a valid agreement starts). What is not listed waits."""
+    ``finalize`` (a verified agreement is finalized), ``start-pull`` and ``start-push`` (a pull or push under a valid agreement starts). What is not listed waits."""
 
     token_lifetime_s: int = 300
     """Lifetime of a self-issued identity token, seconds."""

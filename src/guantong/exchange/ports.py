@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from guantong.base.errors import Refused
-from guantong.exchange.model import Answer, Participant, Question
+from guantong.exchange.model import Answer, Participant, Question, Transfer
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -17,6 +17,7 @@ __all__ = [
     "Answerer",
     "Decide",
     "Identify",
+    "Inbox",
     "RightsOf",
     "Rows",
     "Verdict",
@@ -73,6 +74,16 @@ class Rows(Protocol):
         self, participant: str, dataset_id: str, start: int | None = None, end: int | None = None
     ) -> AsyncIterator[pa.RecordBatch]:
         """Record batches of one schema; ``start`` (closed) and ``end`` (open) are nanoseconds."""
+        ...
+
+
+class Inbox(Protocol):
+    """Takes what a partner pushes to us (keep's durable log, through ``node.py``)."""
+
+    async def __call__(
+        self, participant: str, transfer: Transfer, media_type: str, chunks: AsyncIterator[bytes]
+    ) -> int:
+        """Read the body to its end and keep it; the rows it held. Raises Refused or Skippable where it can't be kept."""
         ...
 
 

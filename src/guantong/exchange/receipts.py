@@ -32,7 +32,7 @@ from guantong.exchange.model import (
 from guantong.exchange.negotiations import Negotiations
 from guantong.exchange.rules import CONTENT_ALGORITHM, receipt_state, record_problems, statement_of, verify_receipt
 from guantong.exchange.tables import PULLS, RECEIPTS
-from guantong.exchange.transfers import Transfers
+from guantong.exchange.transfers import Transfers, counted_by_consumer
 from guantong.records.model import Edge, Message
 from guantong.records.service import Row, Step
 
@@ -109,8 +109,9 @@ class Receipts:
     async def delivered(
         self, participant: str, transfer: Transfer, agreement: Agreement, delivery: Delivery
     ) -> Receipt:
-        """Sign the record of a delivery and queue its offer to the consumer."""
-        return await self._make(participant, transfer, agreement, delivery, state="offered")
+        """Sign the record of a delivery and queue its offer to the consumer, unless the data went where the consumer can't count."""
+        state = "offered" if counted_by_consumer(transfer) else "one-sided"
+        return await self._make(participant, transfer, agreement, delivery, state=state)
 
     async def _make(
         self, participant: str, transfer: Transfer, agreement: Agreement, delivery: Delivery, *, state: str

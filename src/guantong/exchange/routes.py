@@ -17,6 +17,7 @@ from starlette.routing import BaseRoute, Route
 from guantong.base.errors import GuantongError, Refused
 from guantong.exchange import messages
 from guantong.exchange.catalogue import filter_of
+from guantong.exchange.dataplane import RECORD_HEADER
 from guantong.exchange.identity import did_document
 from guantong.exchange.messages import PATH, decode, error, message
 from guantong.exchange.model import Negotiation, Participant, Transfer
@@ -58,6 +59,7 @@ def routes(exchange: Exchange, participant: str) -> list[BaseRoute]:
         post("/guantong/receipts", served.receipt, plain),
         post("/guantong/questions", served.question, plain),
         Route("/data/{pid}", served.data, methods=["GET"]),
+        Route("/inbox/{pid}", served.inbox, methods=["POST"]),
     ]
     for path, role in (
         ("request", "provider"),
@@ -229,6 +231,19 @@ class _Served:
         except GuantongError as failure:
             return _failed("", failure, {}, request)
         return StreamingResponse(outgoing.body, headers=dict(outgoing.headers))
+
+    async def inbox(self, request: Request) -> Response:
+        try:
+            record = await self.exchange.pushing.take(
+                self.participant,
+                request.path_params["pid"],
+                request.headers.get("authorization", ""),
+                request.headers,
+                request.stream(),
+            )
+        except GuantongError as failure:
+            return _failed("", failure, {}, request)
+        return Response(status_code=204, headers={RECORD_HEADER: record} if record else None)
 
 
 def _negotiation(process: Negotiation) -> dict[str, Any]:

@@ -46,6 +46,7 @@ from guantong.exchange.ports import (
     Answerer,
     Decide,
     Identify,
+    Inbox,
     RightsOf,
     Rows,
     answer_nobody,
@@ -53,9 +54,10 @@ from guantong.exchange.ports import (
     no_rights,
     no_rows,
 )
+from guantong.exchange.push import Pushes
 from guantong.exchange.receipts import Receipts
 from guantong.exchange.tables import PRODUCTS
-from guantong.exchange.transfers import PULL, Transfers
+from guantong.exchange.transfers import PULL, PUSH_KIND, Transfers
 from guantong.records.model import Message
 from guantong.records.outbox import Note, Outbox
 from guantong.records.service import Records
@@ -104,7 +106,9 @@ class Exchange:
         self._transfers = Transfers(self.hosting, self._negotiations)
         self._receipts = Receipts(self.hosting, self._negotiations, self._transfers)
         self._plane = DataPlane(self.hosting, self._negotiations, self._transfers, self._receipts)
+        self._pushes = Pushes(self.hosting, self._transfers, self._plane, self._receipts)
         outbox.register(SEND_KIND, self._carry)
+        outbox.register(PUSH_KIND, self._pushes.carry)
         outbox.register(RECEIPT_KIND, self._receipts.carry)
 
     # -- running
@@ -289,9 +293,13 @@ class Exchange:
         *,
         format: str = PULL,
         address: str = "",
+        target: Mapping[str, Any] | None = None,
     ) -> str:
-        """Ask for the data of a final agreement; the transfer's id. ``address``: where the partner is now, if it has moved."""
-        return await self._transfers.request(participant, agreement_id, format, address)
+        """Ask for the data of a final agreement; the transfer's id. ``address``: where the partner is now, if it has moved.
+
+        ``target``: the data address that a push goes to; a push over HTTP without one comes to our own inbox.
+        """
+        return await self._transfers.request(participant, agreement_id, format, address, target=target)
 
     async def wait_transfer(
         self,
@@ -427,6 +435,15 @@ class Exchange:
     def receipting(self) -> Receipts:
         """The receipts part, for the routes."""
         return self._receipts
+
+    def receive_pushes(self, inbox: Inbox) -> None:
+        """Let ``inbox`` keep what partners push to us; without it pushes are refused."""
+        self._pushes.inbox = inbox
+
+    @property
+    def pushing(self) -> Pushes:
+        """Pushes, for the routes."""
+        return self._pushes
 
     @property
     def plane(self) -> DataPlane:

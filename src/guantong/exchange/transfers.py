@@ -25,9 +25,15 @@ from guantong.records.model import Message
 from guantong.records.outbox import Note
 from guantong.records.service import Row, Step
 
-__all__ = ["KINDS", "PULL", "Transfers", "token_hash", "transfer_of"]
+__all__ = ["FORMATS", "KINDS", "PULL", "PUSH", "PUSH_KIND", "S3_PUSH", "Transfers", "token_hash", "transfer_of"]
 
 PULL = "HttpData-PULL"
+PUSH = "HttpData-PUSH"
+S3_PUSH = "AmazonS3-PUSH"
+FORMATS = (PULL, PUSH, S3_PUSH)
+"""What a transfer may be asked for in. Source: CX-0018, 2.3."""
+PUSH_KIND = "exchange.push"
+"""Kind of the outbox message that brings the data of a push to its target."""
 
 KINDS: Mapping[str, tuple[str, str]] = {
     "request": ("TransferRequestMessage", "request"),
@@ -50,6 +56,15 @@ def token_hash(token: str) -> str:
     return "sha256:" + sha256(token.encode()).hex()
 
 
+def counted_by_consumer(transfer: Transfer) -> bool:
+    """Whether the consumer's own node sees the bytes: it pulls them, or they are pushed to its inbox for this transfer."""
+    if transfer.format == PULL:
+        return True
+    return transfer.format == PUSH and token_of(transfer.data_address)[0].endswith(
+        f"/inbox/{in_path(transfer.partner_pid)}"
+    )
+
+
 class Transfers:
     """The transfers of every hosted participant."""
 
@@ -58,8 +73,19 @@ class Transfers:
         self.negotiations = negotiations
         self.processes: Processes[Transfer] = Processes(hosting, TRANSFERS, transfer_of)
 
-    async def request(self, participant: str, agreement_id: str, wanted_format: str, address: str = "") -> str:
-        """As consumer: ask for the data of an agreement. Raises Refused ``exchange.agreement-unknown``."""
+    async def request(
+        self,
+        participant: str,
+        agreement_id: str,
+        wanted_format: str,
+        address: str = "",
+        *,
+        target: Mapping[str, Any] | None = None,
+    ) -> str:
+        """As consumer: ask for the data of an agreement, for a push with where to: a data address, or else our own inbox.
+
+        Raises Refused ``exchange.agreement-unknown``.
+        """
         hosting = self.hosting
         hosted = hosting.hosted(participant)
         agreement = await self.negotiations.agreement(participant, agreement_id)
@@ -76,6 +102,10 @@ class Transfers:
                 form=wanted_format,
                 at=step.at,
             )
+            if wanted_format == PUSH and target is None:
+                token = b64url(hosting.records.random(32))
+                process = replace(process, token_hash=token_hash(token))
+                target = data_address(f"{hosted.address}/inbox/{in_path(pid)}", token, None)
             self._insert(step, process)
             body = message(
                 "TransferRequestMessage",
@@ -83,6 +113,7 @@ class Transfers:
                 consumerPid=pid,
                 agreementId=agreement_id,
                 format=wanted_format,
+                dataAddress=target,
                 callbackAddress=hosted.callback,
             )
             self._send(step, process, "request", body, initial=True)
@@ -109,6 +140,8 @@ class Transfers:
             form=heard["format"],
             at=hosting.clock.now(),
         )
+        if process.format != PULL:
+            process = replace(process, data_address=heard.get("dataAddress") or {})
         reaction = await self._react(participant, process, caller, agreement)
         try:
             async with hosting.records.step(participant) as step:
@@ -223,9 +256,13 @@ class Transfers:
     async def _react(
         self, participant: str, process: Transfer, caller: Participant, agreement: Agreement
     ) -> tuple[str, str] | None:
-        if process.format != PULL:
+        if process.format not in FORMATS:
             return ("termination", f"the format {process.format[:100]} is not offered")
-        if "start-pull" not in self.hosting.settings.auto:
+        if process.format != PULL:
+            from guantong.exchange.push import target_of
+
+            target_of(process.format, process.data_address)
+        if ("start-pull" if process.format == PULL else "start-push") not in self.hosting.settings.auto:
             return None
         now = self.hosting.clock.now()
         refusal = compile_policy(agreement.agreement).refusal(caller.did, now)
@@ -267,6 +304,16 @@ class Transfers:
         )
         after = self.processes.move(step, process, state, **changes)
         self._send(step, after, word, body)
+        if word == "start" and process.role == "provider" and process.format != PULL:
+            # once more in the table, after the start message and in a lane of its own: a long push holds up no message
+            step.send(
+                Message(
+                    lane=f"{process.partner} push {process.pid}",
+                    kind=PUSH_KIND,
+                    key=str(body["@id"]),
+                    payload={"pid": process.pid},
+                )
+            )
         self._record(step, after, process.role, word, reason)
         return after
 
@@ -284,8 +331,8 @@ class Transfers:
             agreement_id=process.agreement_id,
             format=process.format,
             dataset_id=process.dataset_id,
-            data_address=b"{}",
-            token_hash="",
+            data_address=orjson.dumps(dict(process.data_address)),
+            token_hash=process.token_hash,
             token_expires=0,
             waiting="",
             reason="",
@@ -334,8 +381,8 @@ class Transfers:
 
 
 def _closed(process: Transfer) -> dict[str, Any]:
-    # the provider revokes its token; the consumer forgets the address that holds it
-    return {"token_hash": "", "token_expires": 0} if process.role == "provider" else {"data_address": {}}
+    # nothing that opens a door outlives the transfer: neither side's token, nor the address that holds the other's
+    return {"token_hash": "", "token_expires": 0, "data_address": {}}
 
 
 def _new(pid: str, role: str, agreement: Agreement, *, partner_pid: str, address: str, form: str, at: int) -> Transfer:
