@@ -34,7 +34,8 @@ from guantong.describe import Dataset
 from guantong.exchange.model import Product
 from guantong.fuse.comparison import Comparison, Pair, natural
 from guantong.fuse.parts import RULES
-from guantong.govern import QualityInputs, Rights, SubjectFacts
+from guantong.govern import Rights, SubjectFacts
+from guantong.govern.measure import measure
 from guantong.node import Node, run_async
 
 NIST = Path(__file__).resolve().parents[2] / "shared" / "data" / "nist_smstestbed"
@@ -100,22 +101,8 @@ async def offer(node: Node, rows: list[Row], partner: str) -> None:
     await node.govern.state_rights(
         me, Rights("fair", me, me, me, "own production", "measured on the shop's own machine", iso(now, digits=0))
     )
-    counts = await node.fuse.counts(me, source="fair")
-    await node.govern.score(
-        me,
-        "fair",
-        QualityInputs(
-            now,
-            now,
-            rows=len(rows),
-            received=counts.received,
-            kept=counts.kept,
-            duplicates=counts.duplicates,
-            quarantined=counts.quarantined,
-            signals=len(measured),
-            signals_with_unit=sum(bool(subject.unit) for subject in measured),
-        ),
-    )
+    (dataset,) = await node.describe.datasets(me)
+    await node.govern.score(me, "fair", await measure(me, dataset, node.describe, node.fuse, now=now))
     constraint = [
         {"leftOperand": "recipient", "operator": "eq", "rightOperand": partner},
         {"leftOperand": "purpose", "operator": "eq", "rightOperand": PURPOSE},

@@ -257,6 +257,19 @@ def govern_grade(place: Place) -> None:
     place.say(done, facts)
 
 
+@govern.command("score")
+@at_node
+def govern_score(place: Place) -> None:
+    """Score the quality of every dataset from its own rows.
+
+    按各数据集自身的数据评定质量。
+    """
+    with place.desk() as desk:
+        done = desk.act("/govern/score")
+    done.pop("next", None)
+    place.say(done, facts)
+
+
 @main.group()
 def rights() -> None:
     """Who holds which right in a dataset.

@@ -163,69 +163,43 @@ class Company:
 
     async def govern(self) -> dict[str, Any]:
         """Grade every signal and both datasets, state the rights, score the quality."""
-        from guantong.govern.model import QualityInputs, Rights, SubjectFacts
+        from guantong.govern.measure import measure, subjects
+        from guantong.govern.model import Rights
 
         govern = self.node.govern
         signals = await self.node.fuse.signals(self.me)
-        graded = await govern.classify(
-            self.me,
-            [
-                SubjectFacts(
-                    f"signal:{signal.id}",
-                    signal.name or signal.native_id,
-                    path=signal.path,
-                    unit=signal.unit,
-                    type=signal.category or signal.type,
-                    equipment=signal.source,
-                )
-                for signal in signals
-            ],
-        )
-        ids = tuple(item.id for item in graded)
-        for dataset in (INSPECTION, PRODUCTION):
-            await govern.regrade(self.me, f"dataset:{dataset}", ids)
+        datasets = await self.node.describe.datasets(self.me)
+        graded = [
+            one for one in await govern.classify(self.me, subjects(signals, datasets)) if one.id.startswith("signal:")
+        ]
+        now = self.node.clock.now()
+        quality = {}
+        for dataset in datasets:
             await govern.state_rights(
                 self.me,
                 Rights(
-                    dataset,
+                    dataset.id,
                     holder=self.me,
                     processor=self.me,
                     operator=self.me,
                     source="own production",
                     evidence="machine and gauge owned, asset register 2026-07",
-                    valid_from=iso(self.node.clock.now(), digits=0),
+                    valid_from=iso(now, digits=0),
                 ),
             )
-        counts = await self.node.fuse.counts(self.me)
-        stats = await self.node.keep.stats(self.me)
-        findings = await self.node.fuse.findings(self.me)
-        numeric = [signal for signal in signals if signal.category != "CONDITION"]
-        quality = {}
-        for dataset in (INSPECTION, PRODUCTION):
-            scored = await govern.score(
-                self.me,
-                dataset,
-                QualityInputs(
-                    window_start=stats.first_time or 0,
-                    window_end=stats.last_time or 0,
-                    rows=stats.rows,
-                    received=counts.received,
-                    kept=counts.kept,
-                    duplicates=counts.duplicates,
-                    quarantined=counts.quarantined,
-                    gaps=counts.gaps,
-                    signals=len(numeric),
-                    signals_with_unit=sum(bool(signal.unit) for signal in numeric),
-                    clocks=len({signal.source for signal in signals}),
-                    clock_ok=len({signal.source for signal in signals})
-                    - len({item.source for item in findings if item.kind == "clock"}),
-                ),
-            )
-            quality[dataset] = {"q": scored.q, "coverage": scored.coverage}
+            inputs = await measure(self.me, dataset, self.node.describe, self.node.fuse, now=now)
+            scored = await govern.score(self.me, dataset.id, inputs)
+            quality[dataset.id] = {"q": scored.q, "coverage": scored.coverage}
         levels: dict[str, int] = {}
         for item in graded:
             levels[item.level] = levels.get(item.level, 0) + 1
-        return {"graded": len(graded), "signals": len(signals), "levels": levels, "rights": 2, "quality": quality}
+        return {
+            "graded": len(graded),
+            "signals": len(signals),
+            "levels": levels,
+            "rights": len(datasets),
+            "quality": quality,
+        }
 
     async def offer(self, partner: str) -> dict[str, Any]:
         """Put both datasets on offer: for one partner, for one purpose, at most a hundred deliveries, at a price."""

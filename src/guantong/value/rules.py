@@ -191,7 +191,8 @@ def appraise(
                 "C",
                 _rounded(cost, decimals),
                 currency,
-                f"cost ledger, {len(priced)} lines, spread by evidence grade {dict(spread)}",
+                f"cost ledger, {len(priced)} lines, spread by evidence grade: "
+                + ", ".join(f"{k} ±{v}" for k, v in spread.items()),
             ),
             Factor("value adjustment", "δ", adjustment, "1", delta_source),
             Factor(

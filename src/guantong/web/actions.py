@@ -212,9 +212,7 @@ async def score_all(rooms: Rooms, _: Ask) -> dict[str, Any]:
     datasets = await rooms.describe.datasets(rooms.participant)
     scores = {}
     for dataset in datasets:
-        inputs = await measure(
-            rooms.participant, dataset, rooms.describe, rooms.fuse, now=rooms.records.clock.now()
-        )
+        inputs = await measure(rooms.participant, dataset, rooms.describe, rooms.fuse, now=rooms.records.clock.now())
         scored = await rooms.govern.score(rooms.participant, dataset.id, inputs)
         scores[dataset.id] = {"q": scored.q, "coverage": scored.coverage, "rows": scored.rows}
     return _go("/govern", datasets=len(datasets), quality=scores)

@@ -49,6 +49,8 @@ def number(value: Any, digits: int | None = None, *, sign: bool = False) -> str:
 
 
 _UNITS = {
+    "By.h": "B·h",
+    "{point}": "pt",
     "1": "",
     "%": "%",
     "Cel": "°C",

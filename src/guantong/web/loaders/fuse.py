@@ -359,7 +359,9 @@ async def part(rooms: Rooms, ask: Ask) -> dict[str, Any]:
             sides[other] = [
                 row for row in every if row["source"] == other and f"{row['report']}#{row['result']}" in results
             ]
-    order = sorted(sides, key=lambda name: (_first_time(sides[name]), name))
+    # where a report does not say when it was measured, the partner's parts were measured before they arrived here
+    timed = all(_first_time(side) for side in sides.values())
+    order = sorted(sides, key=lambda name: (_first_time(sides[name]) if timed else 0, "/" not in name, name))
     compared, matched = await _compared(rooms, sides, order)
     edges = await rooms.describe.lineage(me, f"fuse:part:{one.id}", "back")
     forward = await rooms.describe.lineage(me, f"fuse:part:{one.id}", "forward")
@@ -431,7 +433,7 @@ def _first_time(rows: list[dict[str, Any]]) -> int:
     return min((row["measured_time"] for row in rows if row.get("measured_time")), default=0)
 
 
-def _measured(row: Mapping[str, Any]) -> dict[str, Any]:
+def _measured(row: Mapping[str, Any], *, report: bool = False) -> dict[str, Any]:
     value = row.get("value_f64")
     return {
         "name": row["name"],
@@ -444,6 +446,7 @@ def _measured(row: Mapping[str, Any]) -> dict[str, Any]:
         "out": out_of_tolerance(row),
         "characteristic": row["characteristic"],
         "feature": row.get("feature"),
+        "report": row["report"].removesuffix(".qif") if report else None,
     }
 
 
@@ -455,8 +458,15 @@ async def _compared(
         return [], 0
     left = order[0]
     if len(order) == 1:
+        several = len({row["report"] for row in sides[left]}) > 1
         return [
-            {"left": _measured(row), "right": None, "rule": None, "confidence": None, "difference": None}
+            {
+                "left": _measured(row, report=several),
+                "right": None,
+                "rule": None,
+                "confidence": None,
+                "difference": None,
+            }
             for row in sides[left]
         ], 0
     right = order[1]

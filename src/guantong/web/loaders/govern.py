@@ -127,13 +127,18 @@ async def overview(rooms: Rooms, ask: Ask) -> dict[str, Any]:
             }
             for one in datasets
         ],
-        "quality": [quality_of(one) for one in qualities if one is not None],
+        "quality": [
+            {**quality_of(one), "title": titles.get(f"dataset:{one.dataset_id}")}
+            for one in qualities
+            if one is not None
+        ],
         "decisions": [
             {
                 "number": one.number,
                 "subject": one.subject,
                 "action": one.action,
                 "object": one.object,
+                "title": titles.get(one.object),
                 "allowed": one.allowed,
                 "policies": list(one.policies),
                 "reason": one.reason,
