@@ -11,7 +11,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from sqlalchemy import and_, select
@@ -22,6 +22,7 @@ from guantong.base.entry import Entry
 from guantong.base.errors import ConfigProblem, GuantongError, Refused, Retryable
 from guantong.base.wire import Http
 from guantong.connect.delivery import Delivery
+from guantong.connect.kinds import Reader, reader_of
 from guantong.connect.model import (
     FILE_READ,
     SOURCE_ADDED,
@@ -33,7 +34,9 @@ from guantong.connect.model import (
     Scorecard,
 )
 from guantong.connect.ports import Sink
+from guantong.connect.secrets import Lookup, none
 from guantong.connect.tables import FILES, POSITIONS, SOURCES
+from guantong.connect.webhook import Hooks
 from guantong.records import Records
 
 if TYPE_CHECKING:
@@ -42,14 +45,6 @@ if TYPE_CHECKING:
 __all__ = ["Connect", "Reader"]
 
 LOG = logging.getLogger("guantong.connect")
-
-
-class Reader(Protocol):
-    """What serves one kind of source."""
-
-    async def run(self, delivery: Delivery) -> None:
-        """Read until the source ends (return) or is lost (raise Retryable); it is then run again with the same delivery."""
-        ...
 
 
 class _Running:
@@ -62,13 +57,25 @@ class Connect:
     """The stage. ``start`` runs every source on record, ``stop`` ends them after what they gathered is durable."""
 
     def __init__(
-        self, records: Records, sink: Sink, clock: Clock, http: Http, settings: ConnectSettings | None = None
+        self,
+        records: Records,
+        sink: Sink,
+        clock: Clock,
+        http: Http,
+        settings: ConnectSettings | None = None,
+        *,
+        secrets: Lookup = none,
+        folder: Path | None = None,
     ) -> None:
         self._records = records
         self._sink = sink
         self._clock = clock
         self._http = http
         self._settings = settings or ConnectSettings()
+        self._secrets = secrets
+        self._folder = folder  # where the node's own certificates for machines are kept
+        self.hooks = Hooks()
+        """The doors of webhook sources; routes.py brings requests to them."""
         self._sources: dict[tuple[str, str], _Running] = {}
         self._wakers: list[Callable[[], None]] = []
         self._started = False
@@ -267,27 +274,15 @@ class Connect:
 
     def _reader(self, participant: str, interface: Interface) -> Reader:
         """The reader that serves the interface's kind; each is imported where it is first used."""
-        kind = interface.kind
-        if kind == "shdr":
-            from guantong.connect.shdr_tcp import ShdrReader
-
-            return ShdrReader(interface)
-        if kind == "mtconnect":
-            from guantong.connect.mtconnect import AgentReader
-
-            return AgentReader(interface, self._http)
-        if kind == "opcua":
-            from guantong.connect.opcua import OpcUaReader
-
-            return OpcUaReader(interface)
-        from guantong.connect.files import FileReader, FolderReader
-
-        if kind == "folder":
-            return FolderReader(
-                interface, lambda key: self._file_known(participant, interface.name, key), self._file_done(participant)
-            )
-        return FileReader(
-            interface, lambda key: self._file_known(participant, interface.name, key), self._file_done(participant)
+        return reader_of(
+            participant,
+            interface,
+            http=self._http,
+            secrets=self._secrets,
+            hooks=self.hooks,
+            folder=self._folder,
+            known=lambda key: self._file_known(participant, interface.name, key),
+            done=self._file_done(participant),
         )
 
     async def _file_known(self, participant: str, source: str, file_digest: str) -> bool:
