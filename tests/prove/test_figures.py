@@ -92,9 +92,7 @@ async def seller(supplier: House, tmp_path: Path) -> Any:
 async def test_what_becomes_part_of_a_table_is_committed_to_in_the_step_that_records_it(seller: Any) -> None:
     house, keep, figures = seller
     await stored(keep, house.did, 1, measurements=measurements([10.0, 10.01]), readings=readings((1, 0, "ACTIVE")))
-    kinds = [
-        orjson.loads(row["leaf"]) for row in await house.records.rows(LEAVES.select().order_by(LEAVES.c.number))
-    ]
+    kinds = [orjson.loads(row["leaf"]) for row in await house.records.rows(LEAVES.select().order_by(LEAVES.c.number))]
     committed = [leaf["body"] for leaf in kinds if leaf["kind"] == CHUNKS_COMMITTED.name]
 
     assert sorted((body["table"], body["rows"], body["chunks"]) for body in committed) == [
@@ -189,7 +187,8 @@ async def test_a_figure_of_figures_verifies_offline_through_all_that_it_cites(se
         await stored(keep, house.did, number + 1, measurements=rows)
         stream = measurement_stream("fair", "box", "f", str(number))
         await figures.define(
-            house.did, Definition(f"d{number}", "cpk@1", (Input("value", "measurements", (stream,)),), "", "", CPK.parameters)
+            house.did,
+            Definition(f"d{number}", "cpk@1", (Input("value", "measurements", (stream,)),), "", "", CPK.parameters),
         )
         made = await figures.make(house.did, f"d{number}", *WINDOW)
         await figures.challenge(house.did, made.digest, 10)
@@ -293,19 +292,28 @@ async def test_orders_come_from_a_named_table_and_their_newest_row_counts(seller
 
         columns = ["order", "due", "delivered"]
         return pa.table(
-            {name: [(number, at(due), at(done))[place] for number, due, done in rows] for place, name in enumerate(columns)},
+            {
+                name: [(number, at(due), at(done))[place] for number, due, done in rows]
+                for place, name in enumerate(columns)
+            },
             schema=pa.schema([(name, pa.string()) for name in columns]),
         )
 
-    await stored(keep, house.did, 1, tables={"orders": orders(("O1", day, day - 5), ("O2", day, None), ("O10", day, day + 5))})
+    await stored(
+        keep, house.did, 1, tables={"orders": orders(("O1", day, day - 5), ("O2", day, None), ("O10", day, day + 5))}
+    )
     await stored(keep, house.did, 2, tables={"orders": orders(("O2", day, day - 1))})
     (stream,) = {one["stream"] for one in await figures.streams(house.did, "table:orders")}
     await figures.define(
         house.did,
         Definition(
-            "otd", "on-time-delivery@1", (Input("orders", "table:orders", (stream,)),), "", "",
+            "otd",
+            "on-time-delivery@1",
+            (Input("orders", "table:orders", (stream,)),),
+            "",
+            "",
             {"order": "order", "due": "due", "delivered": "delivered"},
-        ),  # fmt: skip
+        ),
     )
     made = await figures.make(house.did, "otd", START, START + 2 * day * NS)
     checked = await figures.challenge(house.did, made.digest, 10)
