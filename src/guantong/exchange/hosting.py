@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import weakref
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Generic, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 import orjson
-from sqlalchemy import Table, and_, select
 
 from guantong.base.clock import Clock
 from guantong.base.errors import Refused, Retryable
@@ -20,11 +17,10 @@ from guantong.base.ids import NewId
 from guantong.base.wire import Http, Response
 from guantong.exchange.claims import Claims
 from guantong.exchange.identity import PARTNER_SERVICE, Identity, Resolver, Tokens, service_of
-from guantong.exchange.messages import PATH, base_of, content_digest
-from guantong.exchange.model import ExchangeSettings, Negotiation, Participant, Transfer
+from guantong.exchange.messages import PATH, base_of
+from guantong.exchange.model import ExchangeSettings, Participant
 from guantong.exchange.ports import Decide, Identify, RightsOf, Rows
-from guantong.exchange.tables import SEEN
-from guantong.records.service import Records, Row, Step
+from guantong.records.service import Records
 
 __all__ = ["Hosted", "Hosting", "checked_address", "in_path", "verdict_of"]
 

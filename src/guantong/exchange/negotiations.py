@@ -7,15 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 import orjson
-from sqlalchemy import and_, select
+from sqlalchemy import select
 
 from guantong.base.clock import iso
 from guantong.base.entry import Entry
 from guantong.base.errors import Refused, Retryable
-from guantong.base.wire import Response
 from guantong.exchange import negotiation as machine
 from guantong.exchange.agreements import agreement_from, agreement_of, agreement_received, asked_of
-from guantong.exchange.hosting import SEND_KIND, Hosting, Processes, checked_address
+from guantong.exchange.hosting import Hosting, checked_address
 from guantong.exchange.messages import check, content_digest, message
 from guantong.exchange.model import (
     AGREEMENT_MADE,
@@ -33,9 +32,9 @@ from guantong.exchange.policy import (
     with_contract,
 )
 from guantong.exchange.ports import Access
+from guantong.exchange.processes import Kind, Processes, reason_of
 from guantong.exchange.tables import AGREEMENTS, NEGOTIATIONS
-from guantong.records.model import Edge, Message
-from guantong.records.outbox import Note
+from guantong.records.model import Edge
 from guantong.records.service import Row, Step
 
 __all__ = ["KINDS", "Negotiations", "agreement_of", "negotiation_of"]
@@ -71,7 +70,7 @@ class Negotiations:
 
     def __init__(self, hosting: Hosting, find_product: FindProduct) -> None:
         self.hosting = hosting
-        self.processes: Processes[Negotiation] = Processes(hosting, NEGOTIATIONS, negotiation_of)
+        self.processes: Processes[Negotiation] = Processes(hosting, _KIND)
         self._find_product = find_product
         self._asked: dict[tuple[str, str], Mapping[str, Any]] = {}
         self._agreements: dict[tuple[str, str], Agreement] = {}
@@ -135,10 +134,10 @@ class Negotiations:
                 offer=dict(offer),
                 callbackAddress=hosted.callback,
             )
-            self._send(step, process, word, body, initial=True)
-            self._record(step, process, role, word)
-        self._asked[(participant, pid)] = asked
-        self._keep(participant, process)
+            path = "request" if word == "request" else "offers"
+            self.processes.send(step, process, word, body, initial=True, path=path)
+            self.processes.record(step, process, role, word)
+            self._becomes(step, process, asked, new=True)
         return pid
 
     # -- a partner begins
@@ -165,7 +164,6 @@ class Negotiations:
         word = "request" if role == "provider" else "offer"
         sender = "consumer" if role == "provider" else "provider"
         state = machine.next_state(machine.START, sender, word)
-        digest_of_message = content_digest(heard)
         pid = hosting.new_id()
         now = hosting.clock.now()
         process = Negotiation(
@@ -194,18 +192,11 @@ class Negotiations:
                 hosting.tokens.remember(step, caller)
                 process = replace(process, created_at=step.at, changed_at=step.at)
                 self._insert(step, process, asked)
-                self.processes.note_seen(step, pid, heard)
-                self._record(step, process, sender, word)
+                self.processes.record(step, process, sender, word)
                 after = self._apply(step, participant, process, reaction, asked)
+                self._becomes(step, after, asked, content_digest(heard), new=True)
         except Retryable as error:
-            if error.code != "records.conflict":
-                raise
-            known = await self.processes.find(participant, caller.did, partner_pid)
-            if known is None:
-                raise
-            return known
-        self._asked[(participant, pid)] = asked
-        self._keep(participant, after, digest_of_message)
+            return await self.processes.known_after(error, participant, caller.did, partner_pid)
         return process
 
     # -- a partner goes on
@@ -223,21 +214,22 @@ class Negotiations:
             if role not in ("", process.role):
                 raise Refused("exchange.process-unknown", pid=pid)
             role = process.role
-            word, heard = _hear(word_or_path, body, process)
+            word = _word_at(word_or_path, body)
+            heard = self.processes.heard(process, word, body)
             digest_of_message = content_digest(heard)
             repeated = await self.processes.seen(participant, pid, digest_of_message)
             if repeated and "@id" in heard:
-                await self._remember_only(participant, caller)
+                await self.processes.remember_only(participant, caller)
                 return process
             sender = "consumer" if role == "provider" else "provider"
             try:
                 state = machine.next_state(process.state, sender, word)
             except Refused:
                 if repeated:
-                    await self._remember_only(participant, caller)
+                    await self.processes.remember_only(participant, caller)
                     return process
                 raise
-            changes: dict[str, Any] = {"waiting": "", "reason": _reason_of(heard) if word == "termination" else ""}
+            changes: dict[str, Any] = {"waiting": "", "reason": reason_of(heard) if word == "termination" else ""}
             if word in ("request", "offer"):
                 offer = dict(heard["offer"])
                 compile_policy(offer)
@@ -266,15 +258,12 @@ class Negotiations:
             async with hosting.records.step(participant) as step:
                 hosting.tokens.remember(step, caller)
                 moved = self.processes.move(step, process, state, **changes)
-                self.processes.note_seen(step, pid, heard)
-                self._record(step, moved, sender, word)
+                self.processes.record(step, moved, sender, word)
                 if agreement is not None:
-                    agreement = self._keep_agreement(step, agreement)
+                    self._keep_agreement(step, agreement)
                 self._follow_agreement(step, moved)
                 after = self._apply(step, participant, moved, reaction, asked)
-            if agreement is not None:
-                self._agreements[(participant, agreement.id)] = agreement
-            self._keep(participant, after, digest_of_message)
+                self._becomes(step, after, asked, digest_of_message)
             return moved
 
     async def _refuse_agreement(
@@ -288,11 +277,7 @@ class Negotiations:
             else:
                 after = replace(process, waiting="person", reason=differs)
                 step.update(NEGOTIATIONS, {"pid": process.pid}, {"waiting": "person", "reason": differs})
-        self._keep(participant, after)
-
-    async def _remember_only(self, participant: str, caller: Participant) -> None:
-        async with self.hosting.records.step(participant) as step:
-            self.hosting.tokens.remember(step, caller)
+            self._becomes(step, after, asked)
 
     # -- we decide
 
@@ -314,8 +299,7 @@ class Negotiations:
                 after = self._apply(step, participant, process, (word, reason, offer), asked)
                 if offer is not None and process.role == "consumer":
                     step.update(NEGOTIATIONS, {"pid": pid}, {"asked": orjson.dumps(asked)})
-            self._asked[(participant, pid)] = asked
-            self._keep(participant, after)
+                self._becomes(step, after, asked)
             return after
 
     # -- rules without a person
@@ -387,8 +371,9 @@ class Negotiations:
             **members,
         )
         after = self.processes.move(step, process, state, **changes)
-        self._send(step, after, word, body)
-        self._record(step, after, process.role, word, reason)
+        first = process.role == "provider" and word in ("offer", "agreement", "termination")
+        self.processes.send(step, after, word, body, first=first)
+        self.processes.record(step, after, process.role, word, reason)
         self._follow_agreement(step, after)
         return after
 
@@ -405,9 +390,10 @@ class Negotiations:
             **rules_of(process.offer),
         }
         agreement = agreement_from(process, document, asked, step.at)
-        return self._keep_agreement(step, agreement)
+        self._keep_agreement(step, agreement)
+        return agreement
 
-    def _keep_agreement(self, step: Step, agreement: Agreement) -> Agreement:
+    def _keep_agreement(self, step: Step, agreement: Agreement) -> None:
         step.insert(
             AGREEMENTS,
             id=agreement.id,
@@ -441,29 +427,37 @@ class Negotiations:
         )
         if agreement.role == "provider":
             step.link(Edge(f"describe:dataset:{agreement.dataset_id}", f"exchange:agreement:{agreement.id}", "agreed"))
-        return agreement
+        step.then(lambda: self._remember(step.participant, replace(agreement, agreed_at=step.at)))
 
     def _follow_agreement(self, step: Step, process: Negotiation) -> None:
         if process.agreement_id and process.state in machine.TERMINAL:
             state = "final" if process.state == "FINALIZED" else "ended"
             step.update(AGREEMENTS, {"id": process.agreement_id}, {"state": state, "changed_at": step.at})
-            self._agreements.pop((step.participant, process.agreement_id), None)
+            name = (step.participant, process.agreement_id)
+
+            def follow() -> None:
+                known = self._agreements.get(name)
+                if known is not None:
+                    self._agreements[name] = replace(known, state=state)
+
+            step.then(follow)
+
+    def _remember(self, participant: str, agreement: Agreement) -> None:
+        if len(self._agreements) >= self.hosting.settings.process_cache:
+            self._agreements.pop(next(iter(self._agreements)))
+        self._agreements[(participant, agreement.id)] = agreement
 
     async def agreement(self, participant: str, agreement_id: str) -> Agreement:
         """An agreement. Raises Refused ``exchange.agreement-unknown``."""
         kept = self._agreements.get((participant, agreement_id))
         if kept is not None:
             return kept
-        row = await self.hosting.records.row(
-            select(AGREEMENTS).where(and_(AGREEMENTS.c.participant == participant, AGREEMENTS.c.id == agreement_id))
-        )
+        row = await self.hosting.records.find(AGREEMENTS, _AGREEMENT, participant=participant, id=agreement_id)
         if row is None:
             raise Refused("exchange.agreement-unknown", agreement=agreement_id[:200])
         found = agreement_of(row)
         if found.state == "final":
-            if len(self._agreements) >= self.hosting.settings.process_cache:
-                self._agreements.pop(next(iter(self._agreements)))
-            self._agreements[(participant, agreement_id)] = found
+            self._remember(participant, found)
         return found
 
     async def agreements(self, participant: str) -> list[Agreement]:
@@ -472,38 +466,6 @@ class Negotiations:
             select(AGREEMENTS).where(AGREEMENTS.c.participant == participant).order_by(AGREEMENTS.c.agreed_at.desc())
         )
         return [agreement_of(row) for row in rows]
-
-    # -- after a message left
-
-    async def sent(self, participant: str, payload: Mapping[str, Any], response: Response) -> Note | None:
-        """Learn from the answer to a first message which identifier the partner gave the process.
-
-        It is written beside the note of the message's arrival: until then the message would be sent again, and answered the same.
-        """
-        if not payload.get("initial"):
-            return None
-        pid = payload["pid"]
-        theirs = _partner_pid_in(response, "providerPid" if payload["role"] == "consumer" else "consumerPid")
-        process = await self.processes.get(participant, pid)
-        if process.partner_pid or not theirs:
-            return None
-        self.processes.keep(participant, replace(process, partner_pid=theirs))
-        self.hosting.changed(participant, pid, process.state)
-        return lambda step: step.update(NEGOTIATIONS, {"pid": pid}, {"partner_pid": theirs})
-
-    async def refused(self, participant: str, payload: Mapping[str, Any], reason: str) -> None:
-        """The partner refused a message for good: a first request ends here, anything later is a person's matter."""
-        pid = payload["pid"]
-        async with self.processes.lock(participant, pid):
-            process = await self.processes.get(participant, pid)
-            async with self.hosting.records.step(participant) as step:
-                if payload.get("initial") and process.state not in machine.TERMINAL:
-                    after = self.processes.move(step, process, "TERMINATED", reason=reason, waiting="")
-                    self._record(step, after, process.role, "termination", reason)
-                else:
-                    step.update(NEGOTIATIONS, {"pid": pid}, {"reason": reason, "waiting": "person"})
-                    after = replace(process, reason=reason, waiting="person")
-            self._keep(participant, after)
 
     # -- small parts
 
@@ -526,55 +488,20 @@ class Negotiations:
             changed_at=process.changed_at,
         )
 
-    def _send(
-        self, step: Step, process: Negotiation, word: str, body: Mapping[str, Any], *, initial: bool = False
+    def _becomes(
+        self, step: Step, process: Negotiation, asked: Mapping[str, Any], digest: str = "", *, new: bool = False
     ) -> None:
-        path = ("request" if word == "request" else "offers") if initial else KINDS[word][1]
-        step.send(
-            Message(
-                lane=f"{process.partner} {process.pid}",
-                kind=SEND_KIND,
-                key=str(body["@id"]),
-                payload={
-                    "area": "negotiations",
-                    "pid": process.pid,
-                    "role": process.role,
-                    "partner": process.partner,
-                    "path": path,
-                    "initial": initial,
-                    "first": process.role == "provider" and word in ("offer", "agreement", "termination"),
-                    "body": dict(body),
-                },
-            )
-        )
-
-    def _record(self, step: Step, process: Negotiation, by: str, word: str, reason: str = "") -> None:
-        body = {
-            "pid": process.pid,
-            "partner": process.partner,
-            "role": process.role,
-            "state": process.state,
-            "by": by,
-            "message": KINDS[word][0],
-        }
-        if reason:
-            body["reason"] = reason[:1000]
-        step.record(Entry(NEGOTIATION_MOVED, body))
-
-    def _keep(self, participant: str, process: Negotiation, seen: str = "") -> None:
-        self.processes.keep(participant, process, seen)
+        name = (step.participant, process.pid)
         if process.state in machine.TERMINAL:
-            self._asked.pop((participant, process.pid), None)
-        self.hosting.changed(participant, process.pid, process.state)
+            step.then(lambda: _forget(self._asked, name))
+        else:
+            step.then(lambda: self._asked.__setitem__(name, asked))
+        self.processes.becomes(step, process, digest, new=new)
 
     async def _asked_for(self, participant: str, pid: str) -> Mapping[str, Any]:
         kept = self._asked.get((participant, pid))
         if kept is None:
-            row = await self.hosting.records.row(
-                select(NEGOTIATIONS.c.asked).where(
-                    and_(NEGOTIATIONS.c.participant == participant, NEGOTIATIONS.c.pid == pid)
-                )
-            )
+            row = await self.hosting.records.find(NEGOTIATIONS, ("asked",), participant=participant, pid=pid)
             kept = orjson.loads(row["asked"]) if row and row["asked"] else {}
         return kept
 
@@ -585,44 +512,22 @@ _THEIR_TURN: Mapping[str, frozenset[str]] = {
 }
 
 
-def _hear(word_or_path: str, body: Mapping[str, Any], process: Negotiation) -> tuple[str, dict[str, Any]]:
-    """The machine's word for a message at a path, checked, with its identifiers compared with the process."""
-    kinds = {path: kind for kind, path in KINDS.values()}
-    kind = kinds.get(word_or_path)
-    if kind is None:
-        raise Refused("exchange.message-invalid", message=word_or_path, reason="there is no such path")
-    heard = check(body, kind)
-    if word_or_path == "events":
-        word = {"ACCEPTED": "accepted", "FINALIZED": "finalized"}[heard["eventType"]]
-    else:
-        word = next(name for name, (_, path) in KINDS.items() if path == word_or_path)
-    ours, theirs = ("consumerPid", "providerPid") if process.role == "consumer" else ("providerPid", "consumerPid")
-    if heard.get(ours, process.pid) != process.pid:
-        raise Refused("exchange.message-invalid", message=kind, reason=f"{ours}: is not that of the path")
-    if process.partner_pid and heard.get(theirs, process.partner_pid) != process.partner_pid:
-        raise Refused("exchange.message-invalid", message=kind, reason=f"{theirs}: belongs to another process")
-    if not process.partner_pid and not heard.get(theirs):
-        raise Refused("exchange.message-invalid", message=kind, reason=f"{theirs}: is missing")
-    return word, heard
+def _word_at(path: str, body: Mapping[str, Any]) -> str:
+    """The machine's word for a message at a path; which event it is stands in the body."""
+    if path == "events":
+        return "finalized" if body.get("eventType") == "FINALIZED" else "accepted"
+    found = _WORDS.get(path)
+    if found is None:
+        raise Refused("exchange.message-invalid", message=path, reason="there is no such path")
+    return found
 
 
-def _reason_of(heard: Mapping[str, Any]) -> str:
-    reasons = heard.get("reason")
-    texts = [
-        str(item.get("@value", item)) if isinstance(item, Mapping) else str(item)
-        for item in (reasons if isinstance(reasons, list) else [])
-    ]
-    return ("; ".join(texts) or str(heard.get("code") or ""))[:1000]
+_WORDS: Mapping[str, str] = {path: word for word, (_, path) in KINDS.items() if path != "events"}
+_AGREEMENT = tuple(column.name for column in AGREEMENTS.c)
 
 
-def _partner_pid_in(response: Response, member: str) -> str:
-    # partners answer 200 or 201, sometimes without a body: then their first message tells
-    try:
-        body = orjson.loads(response.body) if response.body else {}
-    except orjson.JSONDecodeError:
-        return ""
-    value = body.get(member) if isinstance(body, dict) else None
-    return value if isinstance(value, str) and 0 < len(value) <= 128 else ""
+def _forget(kept: dict[tuple[str, str], Any], name: tuple[str, str]) -> None:
+    kept.pop(name, None)
 
 
 def _own(product: Product) -> Mapping[str, Any]:
@@ -646,3 +551,8 @@ def negotiation_of(row: Row) -> Negotiation:
         created_at=row["created_at"],
         changed_at=row["changed_at"],
     )
+
+
+_KIND: Kind[Negotiation] = Kind(
+    "negotiations", NEGOTIATIONS, KINDS, negotiation_of, NEGOTIATION_MOVED, lambda _: {}, machine.TERMINAL
+)

@@ -23,8 +23,9 @@ from guantong.base.wire import Http, Response
 from guantong.exchange import messages
 from guantong.exchange.catalogue import Shelf, read_catalogue
 from guantong.exchange.dataplane import DataPlane
-from guantong.exchange.hosting import RECEIPT_KIND, SEND_KIND, Hosted, Hosting, checked_address, in_path, verdict_of
+from guantong.exchange.hosting import RECEIPT_KIND, SEND_KIND, Hosted, Hosting, checked_address
 from guantong.exchange.identity import Identity, did_document
+from guantong.exchange.inquiry import Inquiry
 from guantong.exchange.model import (
     PRODUCT_OFFERED,
     PRODUCT_WITHDRAWN,
@@ -106,6 +107,7 @@ class Exchange:
         self._transfers = Transfers(self.hosting, self._negotiations)
         self._receipts = Receipts(self.hosting, self._negotiations, self._transfers)
         self._plane = DataPlane(self.hosting, self._negotiations, self._transfers, self._receipts)
+        self.inquiry = Inquiry(self.hosting)
         self._pushes = Pushes(self.hosting, self._transfers, self._plane, self._receipts)
         outbox.register(SEND_KIND, self._carry)
         outbox.register(PUSH_KIND, self._pushes.carry)
@@ -507,28 +509,8 @@ class Exchange:
 
     async def _carry(self, participant: str, message: Message, attempt: int) -> Note | None:
         """Sender of the outbox: a protocol message to a partner."""
-        payload = message.payload
-        part = self._negotiations if payload["area"] == "negotiations" else self._transfers
-        process = await part.processes.get(participant, payload["pid"])
-        body = dict(payload["body"])
-        theirs = "providerPid" if process.role == "consumer" else "consumerPid"
-        base = f"{process.partner_address}/{payload['area']}"
-        if payload["initial"]:
-            url = f"{base}/{payload['path']}"
-        else:
-            # a message that was queued before the partner named the process gets its name now
-            body.setdefault(theirs, process.partner_pid)
-            url = f"{base}/{in_path(process.partner_pid)}/{payload['path']}"
-        response = await self.hosting.request(participant, process.partner, "POST", url, body, max_bytes=1024 * 1024)
-        try:
-            verdict_of(
-                response.status, attempt, first=bool(payload["first"]), partner=process.partner, message=body["@type"]
-            )
-        except Refused as error:
-            text = response.body[:500].decode("utf-8", "replace")
-            await part.refused(participant, payload, f"{error.message()} {text}".strip())
-            raise
-        return await part.sent(participant, payload, response)
+        part = self._negotiations if message.payload["area"] == "negotiations" else self._transfers
+        return await part.processes.carry(participant, message, attempt)
 
 
 def _product_of(stored: bytes) -> Product:

@@ -10,19 +10,17 @@ import orjson
 
 from guantong.base.canonical import b64url, sha256
 from guantong.base.clock import NS
-from guantong.base.entry import Entry
 from guantong.base.errors import Refused, Retryable
-from guantong.base.wire import Response
 from guantong.exchange import transfer as machine
-from guantong.exchange.hosting import SEND_KIND, Hosting, Processes, checked_address, in_path
+from guantong.exchange.hosting import Hosting, checked_address, in_path
 from guantong.exchange.messages import check, content_digest, data_address, message, token_of
 from guantong.exchange.model import TRANSFER_MOVED, Agreement, Participant, Transfer
-from guantong.exchange.negotiations import Negotiations, _partner_pid_in, _reason_of
+from guantong.exchange.negotiations import Negotiations
 from guantong.exchange.policy import compile_policy
 from guantong.exchange.ports import Access
+from guantong.exchange.processes import Kind, Processes, reason_of
 from guantong.exchange.tables import TRANSFERS
 from guantong.records.model import Message
-from guantong.records.outbox import Note
 from guantong.records.service import Row, Step
 
 __all__ = ["FORMATS", "KINDS", "PULL", "PUSH", "PUSH_KIND", "S3_PUSH", "Transfers", "token_hash", "transfer_of"]
@@ -71,7 +69,7 @@ class Transfers:
     def __init__(self, hosting: Hosting, negotiations: Negotiations) -> None:
         self.hosting = hosting
         self.negotiations = negotiations
-        self.processes: Processes[Transfer] = Processes(hosting, TRANSFERS, transfer_of)
+        self.processes: Processes[Transfer] = Processes(hosting, _KIND)
 
     async def request(
         self,
@@ -116,9 +114,9 @@ class Transfers:
                 dataAddress=target,
                 callbackAddress=hosted.callback,
             )
-            self._send(step, process, "request", body, initial=True)
-            self._record(step, process, "consumer", "request")
-        self._keep(participant, process)
+            self.processes.send(step, process, "request", body, initial=True)
+            self.processes.record(step, process, "consumer", "request")
+            self.processes.becomes(step, process, new=True)
         return pid
 
     async def receive_initial(self, participant: str, caller: Participant, body: Mapping[str, Any]) -> Transfer:
@@ -129,7 +127,6 @@ class Transfers:
         agreement = await self.negotiations.agreement(participant, heard["agreementId"])
         if agreement.role != "provider" or agreement.partner != caller.did or agreement.state != "final":
             raise Refused("exchange.agreement-unknown", agreement=heard["agreementId"][:200])
-        digest_of_message = content_digest(heard)
         pid = hosting.new_id()
         process = _new(
             pid,
@@ -148,17 +145,11 @@ class Transfers:
                 hosting.tokens.remember(step, caller)
                 process = replace(process, created_at=step.at, changed_at=step.at)
                 self._insert(step, process)
-                self.processes.note_seen(step, pid, heard)
-                self._record(step, process, "consumer", "request")
+                self.processes.record(step, process, "consumer", "request")
                 after = self._apply(step, participant, process, reaction)
+                self.processes.becomes(step, after, content_digest(heard), new=True)
         except Retryable as error:
-            if error.code != "records.conflict":
-                raise
-            known = await self.processes.find(participant, caller.did, heard["consumerPid"])
-            if known is None:
-                raise
-            return known
-        self._keep(participant, after, digest_of_message)
+            return await self.processes.known_after(error, participant, caller.did, heard["consumerPid"])
         return process
 
     async def receive(
@@ -168,7 +159,10 @@ class Transfers:
         hosting = self.hosting
         async with self.processes.lock(participant, pid):
             process = await self.processes.of_caller(participant, pid, caller)
-            word, heard = _hear(path, body, process)
+            word = _WORDS.get(path)
+            if word is None:
+                raise Refused("exchange.message-invalid", message=path, reason="there is no such path")
+            heard = self.processes.heard(process, word, body)
             digest_of_message = content_digest(heard)
             repeated = await self.processes.seen(participant, pid, digest_of_message)
             sender = "consumer" if process.role == "provider" else "provider"
@@ -181,12 +175,11 @@ class Transfers:
                         raise
                     known = True
             if known:
-                async with hosting.records.step(participant) as step:
-                    hosting.tokens.remember(step, caller)
+                await self.processes.remember_only(participant, caller)
                 return process
             changes: dict[str, Any] = {
                 "waiting": "",
-                "reason": _reason_of(heard) if word in ("termination", "suspension") else "",
+                "reason": reason_of(heard) if word in ("termination", "suspension") else "",
             }
             if word == "start" and process.role == "consumer":
                 offered = heard.get("dataAddress")
@@ -204,9 +197,8 @@ class Transfers:
             async with hosting.records.step(participant) as step:
                 hosting.tokens.remember(step, caller)
                 moved = self.processes.move(step, process, state, **changes)
-                self.processes.note_seen(step, pid, heard)
-                self._record(step, moved, sender, word, changes["reason"])
-            self._keep(participant, moved, digest_of_message)
+                self.processes.record(step, moved, sender, word, changes["reason"])
+                self.processes.becomes(step, moved, digest_of_message)
             return moved
 
     async def decide(self, participant: str, pid: str, verb: str, *, reason: str = "") -> Transfer:
@@ -218,38 +210,8 @@ class Transfers:
             process = await self.processes.get(participant, pid)
             async with self.hosting.records.step(participant) as step:
                 after = self._apply(step, participant, process, (word, reason))
-            self._keep(participant, after)
+                self.processes.becomes(step, after)
             return after
-
-    async def sent(self, participant: str, payload: Mapping[str, Any], response: Response) -> Note | None:
-        """Learn from the answer to a request which identifier the partner gave the process.
-
-        It is written beside the note of the message's arrival: until then the message would be sent again, and answered the same.
-        """
-        if not payload.get("initial"):
-            return None
-        pid = payload["pid"]
-        theirs = _partner_pid_in(response, "providerPid")
-        process = await self.processes.get(participant, pid)
-        if process.partner_pid or not theirs:
-            return None
-        self.processes.keep(participant, replace(process, partner_pid=theirs))
-        self.hosting.changed(participant, pid, process.state)
-        return lambda step: step.update(TRANSFERS, {"pid": pid}, {"partner_pid": theirs})
-
-    async def refused(self, participant: str, payload: Mapping[str, Any], reason: str) -> None:
-        """The partner refused a message for good: a request ends here, anything later is a person's matter."""
-        pid = payload["pid"]
-        async with self.processes.lock(participant, pid):
-            process = await self.processes.get(participant, pid)
-            async with self.hosting.records.step(participant) as step:
-                if payload.get("initial") and process.state not in machine.TERMINAL:
-                    after = self.processes.move(step, process, "TERMINATED", reason=reason, waiting="")
-                    self._record(step, after, process.role, "termination", reason)
-                else:
-                    step.update(TRANSFERS, {"pid": pid}, {"reason": reason, "waiting": "person"})
-                    after = replace(process, reason=reason, waiting="person")
-            self._keep(participant, after)
 
     # -- rules without a person
 
@@ -303,7 +265,8 @@ class Transfers:
             **members,
         )
         after = self.processes.move(step, process, state, **changes)
-        self._send(step, after, word, body)
+        first = process.role == "provider" and word in ("start", "termination")
+        self.processes.send(step, after, word, body, first=first)
         if word == "start" and process.role == "provider" and process.format != PULL:
             # once more in the table, after the start message and in a lane of its own: a long push holds up no message
             step.send(
@@ -314,7 +277,7 @@ class Transfers:
                     payload={"pid": process.pid},
                 )
             )
-        self._record(step, after, process.role, word, reason)
+        self.processes.record(step, after, process.role, word, reason)
         return after
 
     # -- small parts
@@ -339,45 +302,6 @@ class Transfers:
             created_at=process.created_at,
             changed_at=process.changed_at,
         )
-
-    def _send(
-        self, step: Step, process: Transfer, word: str, body: Mapping[str, Any], *, initial: bool = False
-    ) -> None:
-        step.send(
-            Message(
-                lane=f"{process.partner} {process.pid}",
-                kind=SEND_KIND,
-                key=str(body["@id"]),
-                payload={
-                    "area": "transfers",
-                    "pid": process.pid,
-                    "role": process.role,
-                    "partner": process.partner,
-                    "path": KINDS[word][1],
-                    "initial": initial,
-                    "first": process.role == "provider" and word in ("start", "termination"),
-                    "body": dict(body),
-                },
-            )
-        )
-
-    def _record(self, step: Step, process: Transfer, by: str, word: str, reason: str = "") -> None:
-        body = {
-            "pid": process.pid,
-            "partner": process.partner,
-            "role": process.role,
-            "agreement": process.agreement_id,
-            "state": process.state,
-            "by": by,
-            "message": KINDS[word][0],
-        }
-        if reason:
-            body["reason"] = reason[:1000]
-        step.record(Entry(TRANSFER_MOVED, body))
-
-    def _keep(self, participant: str, process: Transfer, seen: str = "") -> None:
-        self.processes.keep(participant, process, seen)
-        self.hosting.changed(participant, process.pid, process.state)
 
 
 def _closed(process: Transfer) -> dict[str, Any]:
@@ -406,20 +330,7 @@ def _new(pid: str, role: str, agreement: Agreement, *, partner_pid: str, address
     )
 
 
-def _hear(path: str, body: Mapping[str, Any], process: Transfer) -> tuple[str, dict[str, Any]]:
-    word = next((name for name, (_, tail) in KINDS.items() if tail == path and name != "request"), "")
-    if not word:
-        raise Refused("exchange.message-invalid", message=path, reason="there is no such path")
-    kind = KINDS[word][0]
-    heard = check(body, kind)
-    ours, theirs = ("consumerPid", "providerPid") if process.role == "consumer" else ("providerPid", "consumerPid")
-    if heard.get(ours, process.pid) != process.pid:
-        raise Refused("exchange.message-invalid", message=kind, reason=f"{ours}: is not that of the path")
-    if process.partner_pid and heard.get(theirs, process.partner_pid) != process.partner_pid:
-        raise Refused("exchange.message-invalid", message=kind, reason=f"{theirs}: belongs to another process")
-    if not process.partner_pid and not heard.get(theirs):
-        raise Refused("exchange.message-invalid", message=kind, reason=f"{theirs}: is missing")
-    return word, heard
+_WORDS: Mapping[str, str] = {path: word for word, (_, path) in KINDS.items() if word != "request"}
 
 
 def transfer_of(row: Row) -> Transfer:
@@ -442,3 +353,14 @@ def transfer_of(row: Row) -> Transfer:
         created_at=row["created_at"],
         changed_at=row["changed_at"],
     )
+
+
+_KIND: Kind[Transfer] = Kind(
+    "transfers",
+    TRANSFERS,
+    KINDS,
+    transfer_of,
+    TRANSFER_MOVED,
+    lambda process: {"agreement": process.agreement_id},
+    machine.TERMINAL,
+)

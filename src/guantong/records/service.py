@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import queue
 import sqlite3
 import threading
@@ -40,6 +41,8 @@ __all__ = ["Queued", "Records", "Row", "Step"]
 Row = Mapping[str, Any]
 """One row of an answer, by column name."""
 
+_LOG = logging.getLogger("guantong.records")
+
 Operation = Callable[[Writing], object]
 
 
@@ -60,6 +63,17 @@ class Queued:
         return Message(self.lane, self.kind, self.key, orjson.loads(self.payload))
 
 
+@dataclass(eq=False, slots=True)
+class _Waiting:
+    """A step that waits for the writer, and how it ended."""
+
+    operations: Sequence[Operation]
+    queued: list[Queued]
+    after: Sequence[Callable[[], None]]
+    future: asyncio.Future[None]
+    outcome: BaseException | None = None
+
+
 class Step:
     """One unit of work. Use it as ``async with records.step(participant) as step``; nothing is written before the block ends.
 
@@ -74,6 +88,7 @@ class Step:
         self._records = records
         self._operations: list[Operation] = []
         self._messages: list[Queued] = []
+        self._after: list[Callable[[], None]] = []
 
     def insert(self, into: Table, **values: Any) -> None:
         """Add a row; the participant is filled in. A row with that key already there: Retryable ``records.conflict``."""
@@ -199,6 +214,12 @@ class Step:
         """Run ``operation(connection)`` inside the transaction, for what the other verbs can't say. It must be quick and may raise."""
         self._operations.append(lambda writing: operation(writing.connection))
 
+    def then(self, act: Callable[[], None]) -> None:
+        """Call ``act`` on the event loop once the step is durable, before its messages leave and also where who waits for it has gone: for
+        what memory knows of the tables.
+        """
+        self._after.append(act)
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -206,7 +227,9 @@ class Step:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None and self._operations:
-            await self._records.write(self._operations, self._messages)
+            await self._records.write(self._operations, self._messages, self._after)
+        elif kind is None:
+            _run_all(self._after)
 
 
 class Records:
@@ -220,9 +243,7 @@ class Records:
         self.clock = clock
         self.random = random
         self._inline = inline
-        self._queue: queue.SimpleQueue[tuple[list[Operation], list[Queued], asyncio.Future[None]] | None] = (
-            queue.SimpleQueue()
-        )
+        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._leaves: dict[str, int] = {}
         self._number: int | None = None
@@ -283,12 +304,13 @@ class Records:
         """Hand ``take`` the messages of each committed step, on the event loop, in the order of the outbox."""
         self._receivers.append(take)
 
-    async def write(self, operations: Sequence[Operation], messages: list[Queued] | None = None) -> None:
+    async def write(
+        self, operations: Sequence[Operation], queued: list[Queued], after: Sequence[Callable[[], None]]
+    ) -> None:
         """Run the operations in one transaction and return when it is durable. Steps call this.
 
-        ``messages`` is filled by the operations and handed over after the commit.
+        ``queued`` is filled by the operations and handed over after the commit, and after ``after``.
         """
-        queued = messages if messages is not None else []
         if self._inline:
             with self.engine.begin() as connection:
                 writing = Writing(connection)
@@ -298,14 +320,14 @@ class Records:
                 except BaseException:
                     self._forget()
                     raise
+            _run_all(after)
             self._hand_over(queued)
             for wake in self._wakers:
                 wake()
             return
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
-        self._queue.put((list(operations), queued, future))
-        # awaited as it is: a step goes on before its messages leave (see _settle), so that what it keeps in memory is there for them
+        self._queue.put(_Waiting(operations, queued, after, future))
         await future
 
     async def rows(self, statement: Executable) -> list[Row]:
@@ -386,23 +408,22 @@ class Records:
             steps = [item for item in waiting if item is not None]
             if not steps:
                 continue
-            done: list[tuple[asyncio.Future[None], list[Queued], BaseException | None]] = []
             try:
                 if writing is None:
                     writing = Writing(self.engine.connect())
                 if len(steps) == 1:
-                    operations, queued, future = steps[0]
-                    done.append((future, queued, self._run_alone(writing, operations)))
+                    steps[0].outcome = self._run_alone(writing, steps[0].operations)
                 else:
                     writing.begin()
-                    for operations, queued, future in steps:
-                        done.append((future, queued, self._run(writing, operations)))
+                    for step in steps:
+                        step.outcome = self._run(writing, step.operations)
                     writing.commit()
             except (SQLAlchemyError, sqlite3.Error, OSError) as error:
                 # the group's transaction is gone: nobody's step was written, everybody is told
                 self._forget()
                 failure = Retryable("records.disk-full", reason=_reason(error))
-                done = [(future, queued, failure) for _, queued, future in steps]
+                for step in steps:
+                    step.outcome = failure
                 if writing is not None:
                     with contextlib.suppress(SQLAlchemyError, sqlite3.Error):
                         writing.rollback()
@@ -410,21 +431,23 @@ class Records:
                         writing.connection.close()
                     writing = None
             with contextlib.suppress(RuntimeError):  # the loop may be closed when the process ends
-                done[0][0].get_loop().call_soon_threadsafe(self._settle, done)
+                steps[0].future.get_loop().call_soon_threadsafe(self._settle, steps)
         if writing is not None:
             writing.connection.close()
 
-    def _settle(self, done: list[tuple[asyncio.Future[None], list[Queued], BaseException | None]]) -> None:
-        # on the loop: the steps return first, then their messages leave, then the sleepers wake
-        for future, _, outcome in done:
-            _resolve(future, outcome)
-        for _, queued, outcome in done:
-            if outcome is None:
-                self._hand_over(queued)
+    def _settle(self, steps: list[_Waiting]) -> None:
+        # on the loop: memory learns what the tables hold, the steps return, their messages leave, the sleepers wake
+        for step in steps:
+            if step.outcome is None:
+                _run_all(step.after)
+            _resolve(step.future, step.outcome)
+        for step in steps:
+            if step.outcome is None:
+                self._hand_over(step.queued)
         for wake in self._wakers:
             wake()
 
-    def _run_alone(self, writing: Writing, operations: list[Operation]) -> BaseException | None:
+    def _run_alone(self, writing: Writing, operations: Sequence[Operation]) -> BaseException | None:
         # a group of one needs no savepoint: its transaction is its own
         writing.begin()
         try:
@@ -439,7 +462,7 @@ class Records:
             return error
         return None
 
-    def _run(self, writing: Writing, operations: list[Operation]) -> BaseException | None:
+    def _run(self, writing: Writing, operations: Sequence[Operation]) -> BaseException | None:
         writing.mark()
         try:
             for operation in operations:
@@ -467,6 +490,14 @@ _QUEUED = (
     "created_at",
 )
 _EDGE = ("participant", "source", "target", "relation", "recorded_at")
+
+
+def _run_all(acts: Sequence[Callable[[], None]]) -> None:
+    for act in acts:
+        try:
+            act()
+        except Exception:  # the step is durable whatever listeners make of it, and others wait for theirs
+            _LOG.exception("what follows a step failed")
 
 
 def _resolve(future: asyncio.Future[None], outcome: BaseException | None) -> None:
