@@ -45,6 +45,8 @@ class Network:
         max_bytes: int = 16 * 1024 * 1024,
         zone: str = "partner",
     ) -> Response:
+        if body is not None and not isinstance(body, bytes):
+            body = b"".join([piece async for piece in body])
         for ask in self.before:
             given = ask(method, url, body or b"")
             if given is not None:
