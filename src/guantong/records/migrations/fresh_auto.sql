@@ -507,3 +507,68 @@ CREATE TABLE web_sessions (
 	PRIMARY KEY (participant, session_hash)
 );
 CREATE INDEX web_sessions_expiry ON web_sessions (expires_at);
+CREATE TABLE prove_alarms (
+	participant VARCHAR(255) NOT NULL, 
+	did VARCHAR(255) NOT NULL, 
+	kind VARCHAR(32) NOT NULL, 
+	subject VARCHAR(64) NOT NULL, 
+	found_at BIGINT NOT NULL, 
+	facts BLOB NOT NULL, 
+	proof BLOB, 
+	over BOOLEAN NOT NULL, 
+	PRIMARY KEY (participant, did, kind, subject)
+);
+CREATE TABLE prove_anchors (
+	participant VARCHAR(255) NOT NULL, 
+	kind VARCHAR(32) NOT NULL, 
+	size BIGINT NOT NULL, 
+	root BLOB NOT NULL, 
+	anchored_at BIGINT NOT NULL, 
+	ref BLOB NOT NULL, 
+	PRIMARY KEY (participant, kind, size)
+);
+CREATE TABLE prove_chunks (
+	participant VARCHAR(255) NOT NULL, 
+	entry BIGINT NOT NULL, 
+	source_table VARCHAR(255) NOT NULL, 
+	first BIGINT NOT NULL, 
+	last BIGINT NOT NULL, 
+	secret BLOB NOT NULL, 
+	root BLOB NOT NULL, 
+	leaves BLOB NOT NULL, 
+	committed_at BIGINT NOT NULL, 
+	PRIMARY KEY (participant, entry)
+);
+CREATE TABLE prove_definitions (
+	participant VARCHAR(255) NOT NULL, 
+	id VARCHAR(200) NOT NULL, 
+	definition BLOB NOT NULL, 
+	agreements BLOB NOT NULL, 
+	changed_at BIGINT NOT NULL, 
+	PRIMARY KEY (participant, id)
+);
+CREATE TABLE prove_figures (
+	participant VARCHAR(255) NOT NULL, 
+	digest VARCHAR(71) NOT NULL, 
+	role VARCHAR(16) NOT NULL, 
+	definition_id VARCHAR(200) NOT NULL, 
+	partner VARCHAR(255) NOT NULL, 
+	agreement_id VARCHAR(255) NOT NULL, 
+	verdict VARCHAR(32) NOT NULL, 
+	secret BLOB NOT NULL, 
+	proof BLOB NOT NULL, 
+	made_at BIGINT NOT NULL, 
+	PRIMARY KEY (participant, digest)
+);
+CREATE INDEX prove_figures_by_time ON prove_figures (participant, made_at);
+CREATE TABLE prove_stretches (
+	participant VARCHAR(255) NOT NULL, 
+	stream VARCHAR(512) NOT NULL, 
+	entry BIGINT NOT NULL, 
+	source_table VARCHAR(255) NOT NULL, 
+	start BIGINT NOT NULL, 
+	count BIGINT NOT NULL, 
+	first_time BIGINT NOT NULL, 
+	last_time BIGINT NOT NULL, 
+	PRIMARY KEY (participant, stream, entry)
+);

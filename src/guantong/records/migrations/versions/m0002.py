@@ -1,5 +1,8 @@
 """Tables of the second release."""
 
+import sqlalchemy as sa
+from alembic import op
+
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
@@ -8,7 +11,89 @@ depends_on = None
 
 def upgrade() -> None:
     """Take the schema one step on."""
+    op.create_table(
+        "prove_alarms",
+        sa.Column("participant", sa.String(length=255), nullable=False),
+        sa.Column("did", sa.String(length=255), nullable=False),
+        sa.Column("kind", sa.String(length=32), nullable=False),
+        sa.Column("subject", sa.String(length=64), nullable=False),
+        sa.Column("found_at", sa.BigInteger(), nullable=False),
+        sa.Column("facts", sa.LargeBinary(), nullable=False),
+        sa.Column("proof", sa.LargeBinary(), nullable=True),
+        sa.Column("over", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint("participant", "did", "kind", "subject"),
+    )
+    op.create_table(
+        "prove_anchors",
+        sa.Column("participant", sa.String(length=255), nullable=False),
+        sa.Column("kind", sa.String(length=32), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("root", sa.LargeBinary(), nullable=False),
+        sa.Column("anchored_at", sa.BigInteger(), nullable=False),
+        sa.Column("ref", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("participant", "kind", "size"),
+    )
+    op.create_table(
+        "prove_chunks",
+        sa.Column("participant", sa.String(length=255), nullable=False),
+        sa.Column("entry", sa.BigInteger(), nullable=False),
+        sa.Column("source_table", sa.String(length=255), nullable=False),
+        sa.Column("first", sa.BigInteger(), nullable=False),
+        sa.Column("last", sa.BigInteger(), nullable=False),
+        sa.Column("secret", sa.LargeBinary(), nullable=False),
+        sa.Column("root", sa.LargeBinary(), nullable=False),
+        sa.Column("leaves", sa.LargeBinary(), nullable=False),
+        sa.Column("committed_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("participant", "entry"),
+    )
+    op.create_table(
+        "prove_definitions",
+        sa.Column("participant", sa.String(length=255), nullable=False),
+        sa.Column("id", sa.String(length=200), nullable=False),
+        sa.Column("definition", sa.LargeBinary(), nullable=False),
+        sa.Column("agreements", sa.LargeBinary(), nullable=False),
+        sa.Column("changed_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("participant", "id"),
+    )
+    op.create_table(
+        "prove_figures",
+        sa.Column("participant", sa.String(length=255), nullable=False),
+        sa.Column("digest", sa.String(length=71), nullable=False),
+        sa.Column("role", sa.String(length=16), nullable=False),
+        sa.Column("definition_id", sa.String(length=200), nullable=False),
+        sa.Column("partner", sa.String(length=255), nullable=False),
+        sa.Column("agreement_id", sa.String(length=255), nullable=False),
+        sa.Column("verdict", sa.String(length=32), nullable=False),
+        sa.Column("secret", sa.LargeBinary(), nullable=False),
+        sa.Column("proof", sa.LargeBinary(), nullable=False),
+        sa.Column("made_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("participant", "digest"),
+    )
+    with op.batch_alter_table("prove_figures", schema=None) as batch_op:
+        batch_op.create_index("prove_figures_by_time", ["participant", "made_at"], unique=False)
+
+    op.create_table(
+        "prove_stretches",
+        sa.Column("participant", sa.String(length=255), nullable=False),
+        sa.Column("stream", sa.String(length=512), nullable=False),
+        sa.Column("entry", sa.BigInteger(), nullable=False),
+        sa.Column("source_table", sa.String(length=255), nullable=False),
+        sa.Column("start", sa.BigInteger(), nullable=False),
+        sa.Column("count", sa.BigInteger(), nullable=False),
+        sa.Column("first_time", sa.BigInteger(), nullable=False),
+        sa.Column("last_time", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("participant", "stream", "entry"),
+    )
 
 
 def downgrade() -> None:
     """Take the schema one step back."""
+    op.drop_table("prove_stretches")
+    with op.batch_alter_table("prove_figures", schema=None) as batch_op:
+        batch_op.drop_index("prove_figures_by_time")
+
+    op.drop_table("prove_figures")
+    op.drop_table("prove_definitions")
+    op.drop_table("prove_chunks")
+    op.drop_table("prove_anchors")
+    op.drop_table("prove_alarms")
