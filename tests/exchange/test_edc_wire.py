@@ -166,13 +166,17 @@ class Replay:
             )
 
 
+def _product(asset: str) -> Product:
+    return Product(id=asset, dataset_id=asset, policy=USE, offer=OFFER if asset == "asset-36b858ab" else "")
+
+
 @pytest.fixture
 async def replay(companies, network, wire):
     """Nothing happens by itself: the recording says who does what."""
     company = await companies("localhost:7001", auto=())
     replay = Replay(company, network, wire)
     for asset in ("asset-36b858ab", "asset-69e7925f"):
-        await company.exchange.offer(company.did, Product(id=asset, dataset_id=asset, policy=USE))
+        await company.exchange.offer(company.did, _product(asset))
     return replay
 
 
@@ -286,13 +290,12 @@ async def test_what_the_foreign_peer_asked_a_provider_is_answered_and_its_bad_re
     await replay.refused(13, 400)
     assert (await replay.accepted(14))["@id"] == "asset-69e7925f"
     await replay.refused(15, 404)
-    # an offer of an asset that is there, under an identifier that is not: we negotiate about the asset, EDC did not
-    gone = json.loads(json.dumps(wire[16]))
-    gone["body"]["offer"]["target"] = "none"
-    replay.wire = [*wire[:16], gone, *wire[17:]]
     await replay.refused(16, 404)
-    replay.wire = wire
+    good = json.loads(json.dumps(wire[16]))
+    good["body"]["offer"]["@id"] = "asset-69e7925f:asset-69e7925f"
+    replay.wire = [*wire[:16], good, *wire[17:]]
     known = await replay.accepted(16)
+    replay.wire = wire
     pid = replay.names["98834a6f-4fb3-4d60-a78a-d022a6057295"] = known["providerPid"]
     replay.names["eeea82aa-995d-44ea-9705-87e2310ae477"] = "4718c961-c4f5-4080-b433-b6504d7829cd"
 

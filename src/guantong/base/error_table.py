@@ -397,6 +397,10 @@ ERRORS: dict[str, ErrorRow] = {
         "refused", 409, 1,
         "No rights are stated for the dataset {dataset}, so it can't be offered.", "State holder and source of the rights first.",
         "数据集 {dataset} 尚无权属声明，不能上架。", "请先声明持有人和权利来源。"),
+    "exchange.offer-unknown": ErrorRow(
+        "refused", 404, 1,
+        "There is no offer {offer} here.", "Read the catalogue again and ask for one of its offers.",
+        "此处没有要约 {offer}。", "请重新读取目录，选择其中的要约。"),
     "exchange.participant-unknown": ErrorRow(
         "refused", 404, 1,
         "This node does not host {participant}.", "Check the address.",

@@ -160,6 +160,8 @@ class Negotiations:
             product = await self._find_product(participant, caller.did, str(offer.get("@id")), str(offer.get("target")))
             if product is None:
                 raise Refused("exchange.dataset-unknown", dataset=str(offer.get("target"))[:200])
+            if product.offer_id != offer.get("@id"):
+                raise Refused("exchange.offer-unknown", offer=str(offer.get("@id"))[:200])
         compile_policy(offer)
         word = "request" if role == "provider" else "offer"
         sender = "consumer" if role == "provider" else "provider"
