@@ -149,7 +149,7 @@ BROKEN_PLANS = [
     ({"currency": "CNY", "charges": [{"per": "row", "price": 0.1}]}, "$.charges[0].price"),
     ({"currency": "CNY", "charges": [{"per": "row", "price": "-1"}]}, "$.charges[0].price"),
     ({"currency": "CNY", "charges": [{"per": "row", "price": "1e9"}]}, "$.charges[0].price"),
-    ({"currency": "CNY", "charges": [{"per": "hour", "price": "1"}]}, "$.charges[0].per"),
+    ({"currency": "CNY", "charges": [{"per": "kilometre", "price": "1"}]}, "$.charges[0].per"),
     ({"currency": "CNY", "charges": [{"per": "row", "price": "1"}] * 2}, "$.charges[1].per"),
     ({"currency": "CNY", "charges": [{"per": "row", "price": "1"}], "minimum": "5", "cap": "4"}, "$.cap"),
     ({"currency": "CNY", "charges": [{"per": "row", "price": "1"}], "rounding": "bankers"}, "$.rounding"),

@@ -13,13 +13,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import ROUND_DOWN, ROUND_HALF_EVEN, ROUND_HALF_UP, ROUND_UP, Context, Decimal, localcontext
+from decimal import ROUND_DOWN, ROUND_HALF_EVEN, Context, Decimal, localcontext
 from typing import Any
 
 from guantong.base.canonical import canonical_bytes, digest
-from guantong.base.clock import iso, parse_iso
-from guantong.base.errors import ConfigProblem, Refused, Skippable
+from guantong.base.clock import NS, iso, parse_iso
+from guantong.base.errors import Refused, Skippable
 from guantong.base.merkle import leaf_hash, root
+from guantong.settle.plan import ROUNDINGS, UNITS, Charge, PricePlan, Tax, check_plan, plain
 
 __all__ = [
     "ENVELOPE",
@@ -39,157 +40,11 @@ __all__ = [
     "totals",
 ]
 
-UNITS = ("agreement", "byte", "reading", "row", "transfer")
-"""What a charge may count. ``agreement`` is a flat fee, due as soon as one record counts."""
-
-ROUNDINGS: Mapping[str, str] = {
-    "half-up": ROUND_HALF_UP,
-    "half-even": ROUND_HALF_EVEN,
-    "down": ROUND_DOWN,
-    "up": ROUND_UP,
-}
-"""Names of the rounding rules a plan may state."""
-
 ENVELOPE = ("issuedAt", "number", "replaces")
 """Members that only the issuer knows; two invoices that differ in nothing else state the same debt."""
 
 _EXACT = Context(prec=60)
 _NUMBER = re.compile(r"(0|[1-9]\d{0,20})(\.\d{1,20})?", re.ASCII)
-_CURRENCY = re.compile(r"[A-Z]{3}", re.ASCII)
-
-
-@dataclass(frozen=True, slots=True)
-class Charge:
-    """One price: ``price`` for each unit above the ``free`` quota of the agreement."""
-
-    per: str
-    """One of :data:`UNITS`."""
-    price: Decimal
-    """Price of one unit, >= 0."""
-    free: Decimal = Decimal(0)
-    """Units of the agreement that cost nothing, >= 0."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tax:
-    """A tax line as the provider configured it; guantong ships no rates."""
-
-    name: str
-    rate: Decimal
-    """A share of the subtotal, 0.06 for six per cent."""
-
-
-@dataclass(frozen=True, slots=True)
-class PricePlan:
-    """What the agreement says about money. :meth:`parse` reads it from JSON, :meth:`document` writes it back."""
-
-    currency: str
-    """ISO 4217 code."""
-    charges: tuple[Charge, ...]
-    decimals: int = 2
-    """Decimals of the currency's minor unit, 0 to 4."""
-    minimum: Decimal | None = None
-    """Least subtotal once anything was delivered."""
-    cap: Decimal | None = None
-    """Greatest subtotal."""
-    taxes: tuple[Tax, ...] = ()
-    rounding: str = "half-up"
-    """One of :data:`ROUNDINGS`."""
-
-    @classmethod
-    def parse(cls, document: Mapping[str, Any]) -> PricePlan:
-        """The plan in a JSON document. Raises ConfigProblem ``settle.plan-invalid`` with the first problem."""
-        problems = list(check_plan(document))
-        if problems:
-            path, reason = problems[0]
-            raise ConfigProblem("settle.plan-invalid", path=path, reason=reason, problems=len(problems))
-        minimum, cap = document.get("minimum"), document.get("cap")
-        return cls(
-            currency=document["currency"],
-            charges=tuple(
-                Charge(item["per"], Decimal(item["price"]), Decimal(item.get("free", "0")))
-                for item in document["charges"]
-            ),
-            decimals=document.get("decimals", 2),
-            minimum=None if minimum is None else Decimal(minimum),
-            cap=None if cap is None else Decimal(cap),
-            taxes=tuple(Tax(item["name"], Decimal(item["rate"])) for item in document.get("taxes", ())),
-            rounding=document.get("rounding", "half-up"),
-        )
-
-    def document(self) -> dict[str, Any]:
-        """JSON of the plan; its digest is the invoice's ``planHash``."""
-        return {
-            "v": 1,
-            "type": "price-plan",
-            "currency": self.currency,
-            "decimals": self.decimals,
-            "charges": [
-                {"per": charge.per, "price": _plain(charge.price), "free": _plain(charge.free)}
-                for charge in self.charges
-            ],
-            "minimum": None if self.minimum is None else _plain(self.minimum),
-            "cap": None if self.cap is None else _plain(self.cap),
-            "taxes": [{"name": tax.name, "rate": _plain(tax.rate)} for tax in self.taxes],
-            "rounding": self.rounding,
-        }
-
-
-def check_plan(document: Any) -> Iterable[tuple[str, str]]:
-    """Every problem of a price plan as (path, reason); nothing when it is usable."""
-    if not isinstance(document, Mapping):
-        yield "$", "must be an object"
-        return
-    known = {"v", "type", "currency", "decimals", "charges", "minimum", "cap", "taxes", "rounding"}
-    for name in sorted(set(document) - known):
-        yield f"$.{name}", "is not a member of a price plan"
-    if document.get("v", 1) != 1 or document.get("type", "price-plan") != "price-plan":
-        yield "$.type", "must be a price-plan of version 1"
-    if not (isinstance(document.get("currency"), str) and _CURRENCY.fullmatch(document["currency"])):
-        yield "$.currency", "must be an ISO 4217 code such as CNY"
-    decimals = document.get("decimals", 2)
-    if isinstance(decimals, bool) or not isinstance(decimals, int) or not 0 <= decimals <= 4:
-        yield "$.decimals", "must be a whole number from 0 to 4"
-    if document.get("rounding", "half-up") not in ROUNDINGS:
-        yield "$.rounding", f"must be one of {', '.join(ROUNDINGS)}"
-    charges = document.get("charges")
-    if not isinstance(charges, (list, tuple)) or not 1 <= len(charges) <= 20:
-        yield "$.charges", "must be a list of 1 to 20 charges"
-        charges = ()
-    seen: set[object] = set()
-    for index, charge in enumerate(charges):
-        path = f"$.charges[{index}]"
-        if not isinstance(charge, Mapping) or set(charge) - {"per", "price", "free"}:
-            yield path, "must hold per, price and perhaps free"
-            continue
-        if charge.get("per") not in UNITS:
-            yield f"{path}.per", f"must be one of {', '.join(UNITS)}"
-        elif charge["per"] in seen:
-            yield f"{path}.per", "is charged twice"
-        seen.add(charge.get("per"))
-        if not _is_number(charge.get("price")):
-            yield f"{path}.price", "must be a decimal number as text, such as 0.0028"
-        if not _is_number(charge.get("free", "0")):
-            yield f"{path}.free", "must be a number as text"
-    for name in ("minimum", "cap"):
-        if document.get(name) is not None and not _is_number(document[name]):
-            yield f"$.{name}", "must be an amount as text"
-    minimum, cap = document.get("minimum"), document.get("cap")
-    if _is_number(minimum) and _is_number(cap) and Decimal(str(minimum)) > Decimal(str(cap)):
-        yield "$.cap", "is below the minimum"
-    taxes = document.get("taxes", ())
-    if not isinstance(taxes, (list, tuple)) or len(taxes) > 10:
-        yield "$.taxes", "must be a list of at most 10 taxes"
-        taxes = ()
-    for index, tax in enumerate(taxes):
-        if not (
-            isinstance(tax, Mapping)
-            and set(tax) == {"name", "rate"}
-            and isinstance(tax["name"], str)
-            and 0 < len(tax["name"]) <= 80
-            and _is_number(tax["rate"])
-        ):
-            yield f"$.taxes[{index}]", "must hold a name and a rate as text, such as 0.06"
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,21 +136,39 @@ def _invoice(
         counts = _counts(charge.per, unique)
         quantity = sum(counts, Decimal(0))
         billable = max(Decimal(0), quantity - charge.free)
-        amount = (billable * charge.price).quantize(unit, rounding)
+        exact = charge.amount(billable)
+        amount = exact.quantize(unit, rounding)
         gross += amount
+        # a receipt's part of a line: by its share of what was counted, at the price that a unit came to on average
+        mean = charge.price if not charge.tiers or not billable else exact / billable
         for index, count in enumerate(counts):
-            weights[index] += count * charge.price
+            weights[index] += count * mean
         lines.append(
             {
                 "per": charge.per,
-                "price": _plain(charge.price),
-                "quantity": _plain(quantity),
-                "free": _plain(min(charge.free, quantity)),
-                "billable": _plain(billable),
+                "price": plain(charge.price),
+                "quantity": plain(quantity),
+                "free": plain(min(charge.free, quantity)),
+                "billable": plain(billable),
                 "amount": money(amount, plan.decimals),
+                **(
+                    {"tiers": [{"from": plain(one.start), "price": plain(one.price)} for one in charge.tiers]}
+                    if charge.tiers
+                    else {}
+                ),
                 "receipts": [str(record["recordId"]) for record, count in zip(unique, counts, strict=True) if count],
             }
         )
+    discounts = [
+        {
+            "name": one.name,
+            "rate": plain(one.rate),
+            "reason": one.reason,
+            "amount": money((gross * one.rate).quantize(unit, rounding), plan.decimals),
+        }
+        for one in plan.discounts
+    ]
+    gross = max(Decimal(0), gross - sum((Decimal(one["amount"]) for one in discounts), Decimal(0)))
     subtotal, adjusted = gross, None
     if unique and plan.minimum is not None and gross < plan.minimum:
         subtotal, adjusted = plan.minimum.quantize(unit, rounding), "minimum"
@@ -304,7 +177,7 @@ def _invoice(
     taxes = [
         {
             "name": tax.name,
-            "rate": _plain(tax.rate),
+            "rate": plain(tax.rate),
             "amount": money((subtotal * tax.rate).quantize(unit, rounding), plan.decimals),
         }
         for tax in plan.taxes
@@ -325,6 +198,7 @@ def _invoice(
         "count": len(unique),
         "period": {"from": iso(times[0]), "to": iso(times[-1])} if times else None,
         "lines": lines,
+        **({"discounts": discounts} if discounts else {}),
         "adjusted": adjusted,
         "subtotal": money(subtotal, plan.decimals),
         "taxes": taxes,
@@ -432,11 +306,29 @@ def _counts(per: str, records: Sequence[Mapping[str, Any]]) -> list[Decimal]:
             counts.append(Decimal(key not in seen))
             seen.add(key)
         return counts
+    if per == "call":
+        return [Decimal(1)] * len(records)
+    if per == "month":
+        months: set[str] = set()
+        counts = []
+        for record in records:
+            month = iso(_instant(record, "to"))[:7]
+            counts.append(Decimal(month not in months))
+            months.add(month)
+        return counts
+    if per == "hour":
+        return [Decimal(max(0, _instant(record, "to") - _instant(record, "from"))) / (3600 * NS) for record in records]
+    if per in ("figure", "machine-hour", "opening", "part", "revenue"):
+        # such a record states its own unit; others do not concern this charge
+        return [
+            _metered(per, record) if str(record.get("unit", "")).lower().removesuffix("s") == per else Decimal(0)
+            for record in records
+        ]
     return [_metered(per, record) for record in records]
 
 
 def _metered(per: str, record: Mapping[str, Any]) -> Decimal:
-    value = record.get({"row": "rows", "byte": "bytes", "reading": "readings"}[per])
+    value = record.get({"row": "rows", "byte": "bytes", "reading": "readings"}.get(per, ""))
     if value is None and str(record.get("unit", "")).lower().removesuffix("s") == per:
         value = record.get("quantity")
     if value is None and per == "reading":
@@ -484,12 +376,3 @@ def _party(value: Any) -> str:
 def _instant(record: Mapping[str, Any], name: str) -> int:
     value = record[name]
     return value if isinstance(value, int) else parse_iso(str(value))
-
-
-def _plain(value: Decimal) -> str:
-    text = format(value, "f")
-    return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, str) and _NUMBER.fullmatch(value) is not None
