@@ -9,13 +9,14 @@
 //
 // minimumSamplingInterval and minSupportedSampleRate are 0: otherwise the server itself samples, and drops what lies between.
 "use strict";
+const crypto = require("node:crypto");
 const fs = require("node:fs");
 const readline = require("node:readline");
 const opcua = require(process.env.PEERS + "/node-opcua");
 
 const given = {
   port: 0, items: 50, hz: 10, first: 1, offered: null, stats: null, uri: "urn:machine.example", before: [], omit: [], secured: false,
-  folder: null, history: false, kinds: false, queue: 100000, halted: false, skip: [], product: "Test peer", trust: true,
+  folder: null, history: false, kinds: false, queue: 100000, halted: false, skip: [], pad: 0, shift: 0, product: "Test peer", trust: true,
   ...JSON.parse(process.argv[2] || "{}"),
 };
 
@@ -54,12 +55,15 @@ async function main() {
   const own = space.registerNamespace(given.uri);
   const machine = own.addObject({ organizedBy: space.rootFolder.objects, browseName: "Machine", nodeId: "s=Machine" });
   const nodes = new Map();
+  const value = (number) => given.pad
+    ? new opcua.Variant({ dataType: opcua.DataType.String, value: `${number} ${crypto.randomBytes(given.pad * 0.75).toString("base64")}` })
+    : new opcua.Variant({ dataType: opcua.DataType.UInt32, value: number });
   const add = (name) => {
     const node = own.addVariable({
-      componentOf: machine, browseName: name, nodeId: `s=${given.before.length ? "moved-" : ""}${name}`, dataType: "UInt32",
+      componentOf: machine, browseName: name, nodeId: `s=${given.before.length ? "moved-" : ""}${name}`, dataType: given.pad ? "String" : "UInt32",
       minimumSamplingInterval: 0, historizing: given.history,
     });
-    node.setValueFromSource({ dataType: opcua.DataType.UInt32, value: given.first - 1 });
+    node.setValueFromSource(value(given.first - 1));
     if (given.history) space.installHistoricalDataNode(node, { maxOnlineValues: 100000 });
     nodes.set(name, node);
   };
@@ -68,7 +72,7 @@ async function main() {
   await server.start();
   const port = server.endpoints[0].port;
 
-  let next = given.first, shift = 0, last = 0, halted = given.halted;
+  let next = given.first, shift = given.shift, last = 0, halted = given.halted;
   const offered = given.offered ? fs.openSync(given.offered, "a") : null;
   const skip = new Set(given.skip);
   const began = Date.now();
@@ -84,7 +88,7 @@ async function main() {
     if (offered !== null) fs.writeSync(offered, `${number} ${at}\n`);
     if (skip.has(number)) return;
     const time = new Date(at);
-    const variant = new opcua.Variant({ dataType: opcua.DataType.UInt32, value: number });
+    const variant = value(number);
     for (const node of nodes.values()) node.setValueFromSource(variant, opcua.StatusCodes.Good, time);
   };
   setInterval(tick, Math.max(1, Math.floor(500 / given.hz)));

@@ -18,11 +18,11 @@ import contextlib
 from collections import deque
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from math import isfinite
 from typing import Any
 
 from guantong.base.batch import BAD, GOOD
 from guantong.base.errors import Retryable
-from guantong.connect.columns import Value
 from guantong.connect.delivery import Delivery
 from guantong.connect.opcua.rules import (
     OVERFLOW,
@@ -36,7 +36,8 @@ from guantong.connect.opcua.rules import (
 )
 from guantong.connect.opcua.session import Line
 from guantong.connect.opcua.stack import foreign, ua
-from guantong.connect.opcua.values import instant, members, plain
+from guantong.connect.opcua.values import members, plain
+from guantong.connect.opcua.wire import Garbled, Item, Message, history_results, publish_result, republished
 
 __all__ = ["Memory", "Subscription"]
 
@@ -99,6 +100,8 @@ class Subscription:
         self.heard = 0.0
         self.busy = False
         """Rows wait for the sink: no message is asked for meanwhile."""
+        self.nodes: Mapping[str, Any] = {}
+        """Signal to NodeId, as resolved on this session."""
         self.bad: dict[str, str] = {}
         """Signals that can't be watched now, and why."""
 
@@ -196,19 +199,27 @@ class Subscription:
 
     async def _catch_up(self, held: list[int]) -> None:
         """Republish what was sent and never arrived. An empty list of what the server holds is normal, so it is asked until it has no more."""
-        number = following(self.last)
         for _ in range(_MAX_REPUBLISH):
-            try:
-                message = await self._line.service.republish(self.id, number)
-            except ua.uaerrors.BadMessageNotAvailable:
-                break
-            if not message.NotificationData:  # some servers answer so instead
+            message = await self._republish(following(self.last))
+            if message is None:
                 break
             await self._take(message)
-            number = following(self.last)
         for number in sorted(held, key=lambda one: (one - self.last) % 0xFFFFFFFF):
             if after(number, self.last):
-                await self._take(await self._line.service.republish(self.id, number))
+                message = await self._republish(number)
+                if message is not None:
+                    await self._take(message)
+
+    async def _republish(self, number: int) -> Message | None:
+        """One message again; None where the server no longer has it, or it can't be read."""
+        request = ua.RepublishRequest()
+        request.Parameters.SubscriptionId = self.id
+        request.Parameters.RetransmitSequenceNumber = number
+        try:
+            message: Message = republished(await self._line.service._send_request(request))
+        except (ua.uaerrors.BadMessageNotAvailable, Garbled):
+            return None
+        return None if message.empty else message  # some servers answer with an empty one instead of a fault
 
     # while it runs -----------------------------------------------------------------------------------------------------------------
 
@@ -221,32 +232,34 @@ class Subscription:
         try:
             while True:
                 while len(waiting) < outstanding:
-                    waiting.append(loop.create_task(self._line.service.publish(self._acknowledge(acknowledged))))
+                    waiting.append(loop.create_task(self._publish(acknowledged)))
                     acknowledged = []
                 try:
-                    response = await waiting[0]
+                    subscription, message = publish_result(await waiting[0])
                 except ua.uaerrors.BadTooManyPublishRequests:
                     outstanding = 1
                     continue
-                except (ua.uaerrors.BadTimeout, ua.uaerrors.UaStructParsingError):
-                    continue  # a message that can't be decoded shows as a missing number with the next one
+                except (ua.uaerrors.BadTimeout, Garbled):
+                    continue  # a message that can't be read shows as a missing number with the next one
                 finally:
-                    if waiting and waiting[0].done():
+                    if waiting[0].done():
                         waiting.popleft()
                 self.heard = loop.time()
-                result = response.Parameters
-                response.ResponseHeader.ServiceResult.check()
-                if result.SubscriptionId != self.id:
+                if subscription != self.id:
                     continue  # an older subscription of ours, which the server still drains
-                await self._take(result.NotificationMessage)
+                await self._take(message)
                 acknowledged = self._safe()
         finally:
             for task in waiting:
                 task.cancel()
             await asyncio.gather(*waiting, return_exceptions=True)
 
-    def _acknowledge(self, numbers: list[int]) -> list[Any]:
-        return [ua.SubscriptionAcknowledgement(SubscriptionId=self.id, SequenceNumber=number) for number in numbers]
+    async def _publish(self, numbers: list[int]) -> Any:
+        request = ua.PublishRequest()
+        request.Parameters.SubscriptionAcknowledgements = [
+            ua.SubscriptionAcknowledgement(SubscriptionId=self.id, SequenceNumber=number) for number in numbers
+        ]
+        return await self._line.service._send_request(request, timeout=0)  # the server answers when it has something
 
     def _safe(self) -> list[int]:
         """Messages whose rows are durable and behind our stored place."""
@@ -255,24 +268,25 @@ class Subscription:
         numbers, self._unacknowledged = self._unacknowledged, []
         return numbers
 
-    async def _take(self, message: Any) -> None:
+    async def _take(self, message: Message) -> None:
         """One notification message: rows to the sink; what was skipped before it is asked for, or its signals are in doubt."""
-        number, expected = int(message.SequenceNumber), following(self.last)
-        if number != expected and after(number, expected):
-            await self._ask_again(expected, number)
-        if not message.NotificationData:
-            return  # a keep-alive: it names the number to come
-        if not after(number, self.last):
-            return  # seen already
-        for notification in message.NotificationData:
-            if isinstance(notification, ua.DataChangeNotification):
-                await self._values(notification.MonitoredItems)
-            elif isinstance(notification, ua.StatusChangeNotification):
-                base = self._delivery.interface.base
-                raise Retryable("connect.lost", base=base, reason=notification.Status.name)
+        expected = following(self.last)
+        if after(message.number, expected):
+            await self._ask_again(expected, message.number)
+        if message.empty or not after(message.number, self.last):
+            return  # a keep-alive names the number to come; another is one that we have
+        if message.items:
+            await self._values(message.items)
+        if message.status is not None:
+            raise Retryable(
+                "connect.lost", base=self._delivery.interface.base, reason=ua.StatusCode(message.status).name
+            )
+        self._taken(message.number)
+        await self.flush()
+
+    def _taken(self, number: int) -> None:
         self.last = number
         self._unacknowledged.append(number)
-        await self.flush()
 
     async def flush(self) -> None:
         """Hand over what was gathered; about once a second our place goes with it."""
@@ -294,19 +308,11 @@ class Subscription:
         for _ in range(_MAX_REPUBLISH):
             if number == end:
                 return
-            try:
-                message = await self._line.service.republish(self.id, number)
-            except ua.uaerrors.BadMessageNotAvailable:
+            message = await self._republish(number)
+            if message is None:
                 break
-            except ua.uaerrors.UaStructParsingError:
-                break
-            if not message.NotificationData:
-                break
-            for notification in message.NotificationData:
-                if isinstance(notification, ua.DataChangeNotification):
-                    await self._values(notification.MonitoredItems)
-            self.last = number
-            self._unacknowledged.append(number)
+            await self._values(message.items)
+            self._taken(number)
             number = following(number)
         self._memory.doubt(f"notification messages {number} to {end - 1} are gone")
 
@@ -319,13 +325,11 @@ class Subscription:
 
     # values ------------------------------------------------------------------------------------------------------------------------
 
-    async def _values(self, items: Sequence[Any]) -> None:
-        """Rows of one notification. The loop is the hot path: nothing is made for an item but its cells."""
+    async def _values(self, items: Sequence[Item]) -> None:
+        """Rows of one message. The loop is the hot path: nothing is made for an item but its cells."""
         delivery, memory, by_handle = self._delivery, self._memory, self._by_handle
         receive = delivery.clock.now()
-        if memory.doubts or any(
-            item.Value.StatusCode is not None and item.Value.StatusCode.value & OVERFLOW == OVERFLOW for item in items
-        ):
+        if memory.doubts or any(item[1] & OVERFLOW == OVERFLOW for item in items):
             await self._close_holes(self._holes(items, receive))
         rows, times, structures = delivery.rows, memory.times, self._structures
         add_signal, add_source, add_server = rows.signal.append, rows.source.append, rows.server.append
@@ -336,54 +340,44 @@ class Subscription:
             rows.text.append,
             rows.flag.append,
         )
-        moment = last_moment = server_moment = last_server = None
-        at: int | None = None
-        server: int | None = None
         newest = memory.newest
-        for item in items:
-            signal = by_handle.get(item.ClientHandle)
+        for handle, status, source, server, value in items:
+            signal = by_handle.get(handle)
             if signal is None:
                 continue
-            data = item.Value
-            code = data.StatusCode
-            status = GOOD if code is None else code.value
-            moment, server_moment = data.SourceTimestamp, data.ServerTimestamp
-            if (moment is not last_moment and moment != last_moment) or data.SourcePicoseconds:
-                at = instant(moment, data.SourcePicoseconds)
-                last_moment = None if data.SourcePicoseconds else moment
-            elif moment is None:
-                at = None
-            if (server_moment is not last_server and server_moment != last_server) or data.ServerPicoseconds:
-                server = instant(server_moment, data.ServerPicoseconds)
-                last_server = None if data.ServerPicoseconds else server_moment
-            elif server_moment is None:
-                server = None
-            source = at if at is not None else server if server is not None else receive
-            times[signal] = source
-            newest = max(newest, source)
-            value: Value = None
-            if status & BAD:
-                if status in _NODE_GONE:
-                    self.refuse(signal, code.name)
-            elif signal in structures:
-                self._structure(signal, data.Value, source, receive, status, server)
-                continue
-            else:
-                value, reason = plain(data.Value)
-                if reason is not None:
-                    delivery.quarantine(source, reason, f"{signal}: {data.Value}")
-                    continue
-                if value is None:  # good, but empty: there is nothing to keep
-                    status |= BAD
+            at = source if source is not None else server if server is not None else receive
+            times[signal] = at
+            if at > newest:
+                newest = at
             kind = type(value)
+            if status & BAD:
+                value, kind = None, type(None)
+                if status in _NODE_GONE:
+                    self.refuse(signal, ua.StatusCode(status).name)
+            elif value is None:  # good, but empty: there is nothing to keep
+                status |= BAD
+            elif kind is float:
+                if not isfinite(value):
+                    delivery.quarantine(at, "not-finite", f"{signal}: {value}")
+                    continue
+            elif kind is ua.Variant:
+                if signal in structures:
+                    self._structure(signal, value, at, receive, status, server)
+                    continue
+                value, reason = plain(value)
+                if reason is not None:
+                    delivery.quarantine(at, reason, signal)
+                    continue
+                kind = type(value)
+                status |= BAD if value is None else GOOD
             add_signal(signal)
-            add_source(source)
+            add_source(at)
             add_server(server)
             add_receive(receive)
-            add_number(value if kind is float else None)  # type: ignore[arg-type]
-            add_whole(value if kind is int else None)  # type: ignore[arg-type]
-            add_text(value if kind is str else None)  # type: ignore[arg-type]
-            add_flag(value if kind is bool else None)  # type: ignore[arg-type]
+            add_number(value if kind is float else None)
+            add_whole(value if kind is int else None)
+            add_text(value if kind is str else None)
+            add_flag(value if kind is bool else None)
             add_status(status)
             add_sequence(None)
         memory.newest = newest
@@ -400,23 +394,19 @@ class Subscription:
                 server=server,
             )
 
-    def _holes(self, items: Sequence[Any], receive: int) -> list[Hole]:
+    def _holes(self, items: Sequence[Item], receive: int) -> list[Hole]:
         """Where something may be missing before these values: after a doubt, or where the server says that its queue ran over."""
         memory = self._memory
         before: dict[str, int] = {}
         holes: list[Hole] = []
-        for item in items:
-            signal = self._by_handle.get(item.ClientHandle)
+        for handle, status, source, server, _ in items:
+            signal = self._by_handle.get(handle)
             if signal is None:
                 continue
-            data = item.Value
-            at = instant(data.SourceTimestamp, data.SourcePicoseconds)
-            if at is None:
-                at = instant(data.ServerTimestamp, data.ServerPicoseconds)
-            at = receive if at is None else at
+            at = source if source is not None else server if server is not None else receive
             last = before.get(signal, memory.times.get(signal))
             doubt = memory.doubts.pop(signal, None)
-            if data.StatusCode is not None and overflowed(data.StatusCode.value):
+            if overflowed(status):
                 last = doubt[0] if last is None and doubt is not None else at - 1 if last is None else last
                 holes.append(Hole(signal, last, at, "the server's queue overflowed"))
             elif doubt is not None and at > doubt[0]:
@@ -433,11 +423,10 @@ class Subscription:
         receive = self._delivery.clock.now()
         for hole in holes:
             values = found.get((hole.signal, hole.last), [])
-            known = [at for at, _ in values]
-            left = remaining(hole, known)
-            for at, data in values:
+            left = remaining(hole, [at for at, _ in values])
+            for at, item in values:
                 if hole.last < at < hole.next:
-                    self._append(hole.signal, at, data, receive)
+                    self._append(hole.signal, at, item, receive)
             if left is not None:
                 open_.append((hole.signal, *left, hole.reason))
         for name, first, last, reason in grouped(open_, len(self._items)):
@@ -451,72 +440,60 @@ class Subscription:
         names = self._structures.get(signal) if signal is not None else None
         return [f"{signal}.{name}" for name in names] if names else [signal]
 
-    def _append(self, signal: str, at: int, data: Any, receive: int) -> None:
-        status = GOOD if data.StatusCode is None else int(data.StatusCode.value)
-        value, reason = (None, None) if status & BAD else plain(data.Value)
-        if reason is not None:
-            self._delivery.quarantine(at, reason, f"{signal}: {data.Value}")
-            return
-        server = instant(data.ServerTimestamp, data.ServerPicoseconds)
-        if signal in self._structures:
-            self._structure(signal, data.Value, at, receive, status, server)
-            return
+    def _append(self, signal: str, at: int, item: Item, receive: int) -> None:
+        """A reading out of history."""
+        _, status, _, server, value = item
+        if isinstance(value, ua.Variant):
+            if signal in self._structures:
+                self._structure(signal, value, at, receive, status, server)
+                return
+            value, _ = plain(value)
+        if status & BAD or (isinstance(value, float) and not isfinite(value)):
+            value = None
         status = status | BAD if value is None else status
         self._delivery.rows.append(signal, at, receive, value, status=status, server=server)
 
-    async def _read_history(self, holes: list[Hole]) -> dict[tuple[str, int], list[tuple[int, Any]]]:
+    async def _read_history(self, holes: list[Hole]) -> dict[tuple[str, int], list[tuple[int, Item]]]:
         """Raw history over each hole, ends included, as far as the server has it; ascending by source time."""
-        nodes = await self.nodes_of([hole.signal for hole in holes])
-        found: dict[tuple[str, int], list[tuple[int, Any]]] = {}
-        wanted = [hole for hole in holes if hole.signal in nodes]
+        found: dict[tuple[str, int], list[tuple[int, Item]]] = {}
+        wanted = [hole for hole in holes if hole.signal in self.nodes]
         for begin in range(0, len(wanted), _HISTORY_NODES):
             part = wanted[begin : begin + _HISTORY_NODES]
+            request = ua.HistoryReadRequest()
             details = ua.ReadRawModifiedDetails()
             details.IsReadModified, details.ReturnBounds = False, False
             details.NumValuesPerNode = _HISTORY_VALUES
             details.StartTime = _moment(min(hole.last for hole in part))
-            details.EndTime = _moment(max(hole.next for hole in part)) + timedelta(
-                milliseconds=1
-            )  # the end itself is left out
+            # the end itself is left out, and times are cut to the microsecond here
+            details.EndTime = _moment(max(hole.next for hole in part)) + timedelta(milliseconds=1)
+            request.Parameters.HistoryReadDetails = details
+            request.Parameters.TimestampsToReturn = ua.TimestampsToReturn.Both
+            request.Parameters.ReleaseContinuationPoints = False
             asked = [(hole, b"") for hole in part]
             for _ in range(_HISTORY_ROUNDS):
                 if not asked:
                     break
-                parameters = ua.HistoryReadParameters()
-                parameters.HistoryReadDetails = details
-                parameters.TimestampsToReturn = ua.TimestampsToReturn.Both
-                parameters.ReleaseContinuationPoints = False
-                for hole, point in asked:
-                    one = ua.HistoryReadValueId()
-                    one.NodeId, one.ContinuationPoint = nodes[hole.signal], point or None
-                    parameters.NodesToRead.append(one)
+                request.Parameters.NodesToRead = [
+                    ua.HistoryReadValueId(NodeId=self.nodes[hole.signal], ContinuationPoint=point or None)
+                    for hole, point in asked
+                ]
                 try:
-                    results = await self._line.service.history_read(parameters)
-                except ua.UaStatusCodeError:
+                    results = history_results(await self._line.service._send_request(request))
+                except (ua.UaStatusCodeError, Garbled):
                     self._history = False  # not offered, or not to us: asked once a subscription
                     return found
-                following_: list[tuple[Hole, bytes]] = []
-                for (hole, _), result in zip(asked, results, strict=True):
-                    data = result.HistoryData
-                    values = getattr(data, "DataValues", None) if result.StatusCode.is_good() else None
-                    for value in values or ():
-                        at = instant(value.SourceTimestamp, value.SourcePicoseconds)
-                        if at is not None and hole.last <= at <= hole.next:
-                            found.setdefault((hole.signal, hole.last), []).append((at, value))
-                    if result.StatusCode.is_good() and result.ContinuationPoint:
-                        following_.append((hole, result.ContinuationPoint))
-                asked = following_
+                more: list[tuple[Hole, bytes]] = []
+                for (hole, _), (status, point, items) in zip(asked, results, strict=False):
+                    if status & BAD:
+                        continue
+                    values = found.setdefault((hole.signal, hole.last), [])
+                    values.extend((item[2], item) for item in items if item[2] and hole.last <= item[2] <= hole.next)
+                    if point:
+                        more.append((hole, point))
+                asked = more
         for values in found.values():
             values.sort(key=lambda pair: pair[0])
         return found
-
-    async def nodes_of(self, signals: Sequence[str]) -> dict[str, Any]:
-        """The nodes that are watched for these signals; the reader sets them."""
-        known = self.nodes
-        return {signal: known[signal] for signal in signals if signal in known}
-
-    nodes: Mapping[str, Any] = {}
-    """Signal to NodeId, as resolved on this session."""
 
 
 def _moment(at: int) -> datetime:

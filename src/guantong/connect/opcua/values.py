@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import fields, is_dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 from uuid import UUID
@@ -17,21 +17,10 @@ import orjson
 from guantong.connect.columns import Value
 from guantong.connect.opcua.stack import ua
 
-__all__ = ["instant", "members", "plain"]
+__all__ = ["members", "plain"]
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 _DEPTH = 16
 _I64 = 1 << 63
-
-
-def instant(moment: datetime | None, picoseconds: int | None = None) -> int | None:
-    """Nanoseconds since the epoch; None for no time or OPC UA's zero (1601)."""
-    if moment is None or moment.year <= 1601:
-        return None
-    aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-    # SourcePicoseconds counts 10 ps
-    return (aware - _EPOCH) // _MICROSECOND * 1000 + (picoseconds or 0) // 100
 
 
 def plain(variant: Any) -> tuple[Value, str | None]:
