@@ -373,6 +373,10 @@ ERRORS: dict[str, ErrorRow] = {
         "refused", 403, 1,
         "Access was denied: {reason}.", "Ask the provider which rule applies.",
         "访问被拒绝：{reason}。", "请向提供方询问适用的规则。"),
+    "exchange.definition-unsupported": ErrorRow(
+        "refused", 501, 1,
+        "Presentation definitions are not understood here.", "Ask with scopes.",
+        "本节点不支持 presentationDefinition 查询。", "请改用 scope 查询。"),
     "exchange.did-refused": ErrorRow(
         "refused", 400, 1,
         "The identifier {did} can't be accepted: {reason}.", "Use a did:web served over HTTPS.",

@@ -20,6 +20,7 @@ from guantong.exchange.identity import PARTNER_SERVICE, Identity, Resolver, Toke
 from guantong.exchange.messages import PATH, base_of
 from guantong.exchange.model import ExchangeSettings, Participant
 from guantong.exchange.ports import Decide, Identify, RightsOf, Rows
+from guantong.exchange.wallet import Wallet
 from guantong.records.service import Records
 
 __all__ = ["Hosted", "Hosting", "checked_address", "in_path", "verdict_of"]
@@ -68,6 +69,7 @@ class Hosting:
         self.resolver = Resolver(http, clock, settings)
         self.tokens = Tokens(records, self.resolver, clock, settings, new_id=new_id)
         self.claims = Claims(http, self.resolver, clock, settings, token_for=self._token_for)
+        self.wallet = Wallet(self)
         self.identify: Identify = identify or self._identified
         self._hosted: dict[str, Hosted] = {}
         self._listeners: list[Callable[[str, str, str], None]] = []
@@ -105,7 +107,10 @@ class Hosting:
     ) -> Response:
         """A request to a partner with our identity token. Raises what ``Http`` raises."""
         headers = {
-            "authorization": "Bearer " + self.tokens.issue(self.hosted(participant).identity, partner),
+            "authorization": "Bearer "
+            + self.tokens.issue(
+                self.hosted(participant).identity, partner, access_token=self.wallet.access_token(participant, partner)
+            ),
             "accept": "application/json",
         }
         data = None

@@ -380,9 +380,27 @@ QUESTION_ANSWERED = _kind(
     "伙伴的提问已答复或拒绝",
     ("agreement", "partner", "kind", "question", "answer", "outcome"),
 )
+CREDENTIAL_STORED = _kind(
+    "exchange.credential-stored",
+    "A credential of ours was stored",
+    "我方凭证已入库",
+    ("issuer", "kind", "credentialHash"),
+)
+CREDENTIAL_ISSUED = _kind(
+    "exchange.credential-issued", "A credential was issued", "凭证已签发", ("holder", "kind", "place")
+)
+CREDENTIAL_ENDED = _kind(
+    "exchange.credential-ended",
+    "A credential that was issued here was ended",
+    "已签发的凭证被吊销",
+    ("holder", "kind", "place"),
+)
 
 ENTRY_KINDS: tuple[EntryKind, ...] = (
     AGREEMENT_MADE,
+    CREDENTIAL_ENDED,
+    CREDENTIAL_ISSUED,
+    CREDENTIAL_STORED,
     DELIVERY_INTENDED,
     DELIVERY_REFUSED,
     NEGOTIATION_MOVED,

@@ -18,7 +18,6 @@ from guantong.base.errors import GuantongError, Refused
 from guantong.exchange import messages
 from guantong.exchange.catalogue import filter_of
 from guantong.exchange.dataplane import RECORD_HEADER
-from guantong.exchange.identity import did_document
 from guantong.exchange.messages import PATH, decode, error, message
 from guantong.exchange.model import Negotiation, Participant, Transfer
 
@@ -82,9 +81,7 @@ class _Served:
         self.exchange = exchange
         self.participant = participant
         self.settings = exchange.settings
-        hosted = exchange.hosting.hosted(participant)
         self._version = orjson.dumps(messages.version_document())
-        self._did = orjson.dumps(did_document(hosted.identity, hosted.address))
 
     def endpoint(self, act: Act, kind: str, *, read: bool) -> Callable[[Request], Awaitable[Response]]:
         """Identity, body, message, answer; every error of the tree becomes the area's error body."""
@@ -122,7 +119,7 @@ class _Served:
         return Response(self._version, media_type=_JSON)
 
     async def did(self, request: Request) -> Response:
-        return Response(self._did, media_type="application/did+json")
+        return Response(orjson.dumps(self.exchange.document(self.participant)), media_type="application/did+json")
 
     # -- catalogue
 

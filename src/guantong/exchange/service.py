@@ -26,6 +26,7 @@ from guantong.exchange.dataplane import DataPlane
 from guantong.exchange.hosting import RECEIPT_KIND, SEND_KIND, Hosted, Hosting, checked_address
 from guantong.exchange.identity import Identity, did_document
 from guantong.exchange.inquiry import Inquiry
+from guantong.exchange.issuer import ISSUE_KIND, Issuer
 from guantong.exchange.model import (
     PRODUCT_OFFERED,
     PRODUCT_WITHDRAWN,
@@ -108,9 +109,12 @@ class Exchange:
         self._receipts = Receipts(self.hosting, self._negotiations, self._transfers)
         self._plane = DataPlane(self.hosting, self._negotiations, self._transfers, self._receipts)
         self.inquiry = Inquiry(self.hosting)
+        self.wallet = self.hosting.wallet
+        self.issuer = Issuer(self.hosting)
         self._pushes = Pushes(self.hosting, self._transfers, self._plane, self._receipts)
         outbox.register(SEND_KIND, self._carry)
         outbox.register(PUSH_KIND, self._pushes.carry)
+        outbox.register(ISSUE_KIND, self.issuer.carry)
         outbox.register(RECEIPT_KIND, self._receipts.carry)
 
     # -- running
@@ -119,14 +123,21 @@ class Exchange:
         """Serve a participant whose root address (no trailing slash) is ``address``."""
         hosted = Hosted(identity, messages.base_of(address))
         self.hosting.add(hosted)
-        self.hosting.resolver.host(did_document(identity, hosted.address))
+        self.hosting.resolver.host(self.document(identity.did))
         self._shelves[identity.did] = Shelf(identity.did, hosted.callback)
 
     def routes(self, participant: str) -> list[BaseRoute]:
         """The routes of a hosted participant, to be mounted at the path of its address."""
+        from guantong.exchange.claims_routes import claims_routes
         from guantong.exchange.routes import routes
 
-        return routes(self, participant)
+        return [*routes(self, participant), *claims_routes(self, participant)]
+
+    def document(self, participant: str) -> dict[str, Any]:
+        """The DID document of a hosted participant, as it is now."""
+        hosted = self.hosting.hosted(participant)
+        issuer = bool(self.settings.issued_credentials)
+        return did_document(hosted.identity, hosted.address, at=self._clock.now(), issuer=issuer)
 
     def answer(self, kind: str, answerer: Answerer) -> None:
         """Let ``answerer`` answer partners' questions of a kind; one answerer a kind."""
@@ -137,6 +148,7 @@ class Exchange:
     async def start(self) -> None:
         """Read products and used tokens, and begin. Start it before the outbox and before the routes are served."""
         await self.hosting.tokens.start()
+        await self.wallet.start()
         for participant, shelf in self._shelves.items():
             rows = await self._records.rows(
                 select(PRODUCTS.c.product)

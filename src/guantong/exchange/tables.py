@@ -6,7 +6,20 @@ from sqlalchemy import BigInteger, Column, Index, LargeBinary, String, Text
 
 from guantong.records.tables import INSTANT, table
 
-__all__ = ["AGREEMENTS", "NEGOTIATIONS", "PRODUCTS", "PULLS", "RECEIPTS", "SEEN", "TOKENS_SEEN", "TRANSFERS"]
+__all__ = [
+    "AGREEMENTS",
+    "CREDENTIALS",
+    "CREDENTIALS_ISSUED",
+    "CREDENTIAL_REQUESTS",
+    "MEMBERS",
+    "NEGOTIATIONS",
+    "PRODUCTS",
+    "PULLS",
+    "RECEIPTS",
+    "SEEN",
+    "TOKENS_SEEN",
+    "TRANSFERS",
+]
 
 PRODUCTS = table(
     "exchange_products",
@@ -116,4 +129,46 @@ RECEIPTS = table(
     Column("countersignature", LargeBinary, nullable=False),
     Column("recorded_at", INSTANT, nullable=False),
     Index("exchange_receipts_agreement", "participant", "agreement_id", "recorded_at"),
+)
+
+CREDENTIALS = table(
+    "exchange_credentials",
+    Column("id", String(128), primary_key=True),
+    Column("issuer", String(255), nullable=False),
+    Column("kind", String(255), nullable=False),
+    Column("credential", Text, nullable=False),  # compact JWS
+    Column("stored_at", INSTANT, nullable=False),
+)
+
+CREDENTIAL_REQUESTS = table(
+    "exchange_credential_requests",
+    Column("id", String(128), primary_key=True),
+    Column("role", String(8), nullable=False),  # holder, issuer
+    Column("partner", String(255), nullable=False),
+    Column("partner_pid", String(128), nullable=False),
+    Column("kinds", LargeBinary, nullable=False),
+    Column("state", String(16), nullable=False),  # RECEIVED, ISSUED, REJECTED
+    Column("reason", Text, nullable=False),
+    Column("created_at", INSTANT, nullable=False),
+    Column("changed_at", INSTANT, nullable=False),
+)
+
+MEMBERS = table(
+    "exchange_members",
+    Column("holder", String(255), primary_key=True),
+    Column("kind", String(255), primary_key=True),
+    Column("claims", LargeBinary, nullable=False),
+    Column("state", String(16), nullable=False),  # admitted, ended
+    Column("changed_at", INSTANT, nullable=False),
+)
+
+CREDENTIALS_ISSUED = table(
+    "exchange_credentials_issued",
+    Column("place", BigInteger, primary_key=True, autoincrement=False),  # in the status list
+    Column("holder", String(255), nullable=False),
+    Column("kind", String(255), nullable=False),
+    Column("credential_id", String(128), nullable=False),
+    Column("issued_at", INSTANT, nullable=False),
+    Column("ended_at", INSTANT, nullable=False),  # 0 while it holds
+    Index("exchange_credentials_issued_holder", "participant", "holder", "kind"),
 )
