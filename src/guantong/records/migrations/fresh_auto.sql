@@ -507,6 +507,55 @@ CREATE TABLE web_sessions (
 	PRIMARY KEY (participant, session_hash)
 );
 CREATE INDEX web_sessions_expiry ON web_sessions (expires_at);
+CREATE TABLE exchange_blocks (
+	participant VARCHAR(255) NOT NULL, 
+	record_id VARCHAR(128) NOT NULL, 
+	hashes BLOB NOT NULL, 
+	at BIGINT NOT NULL, 
+	PRIMARY KEY (participant, record_id)
+);
+CREATE TABLE exchange_credential_requests (
+	participant VARCHAR(255) NOT NULL, 
+	id VARCHAR(128) NOT NULL, 
+	role VARCHAR(8) NOT NULL, 
+	partner VARCHAR(255) NOT NULL, 
+	partner_pid VARCHAR(128) NOT NULL, 
+	kinds BLOB NOT NULL, 
+	state VARCHAR(16) NOT NULL, 
+	reason TEXT NOT NULL, 
+	created_at BIGINT NOT NULL, 
+	changed_at BIGINT NOT NULL, 
+	PRIMARY KEY (participant, id)
+);
+CREATE TABLE exchange_credentials (
+	participant VARCHAR(255) NOT NULL, 
+	id VARCHAR(128) NOT NULL, 
+	issuer VARCHAR(255) NOT NULL, 
+	kind VARCHAR(255) NOT NULL, 
+	credential TEXT NOT NULL, 
+	stored_at BIGINT NOT NULL, 
+	PRIMARY KEY (participant, id)
+);
+CREATE TABLE exchange_credentials_issued (
+	participant VARCHAR(255) NOT NULL, 
+	place BIGINT NOT NULL, 
+	holder VARCHAR(255) NOT NULL, 
+	kind VARCHAR(255) NOT NULL, 
+	credential_id VARCHAR(128) NOT NULL, 
+	issued_at BIGINT NOT NULL, 
+	ended_at BIGINT NOT NULL, 
+	PRIMARY KEY (participant, place)
+);
+CREATE INDEX exchange_credentials_issued_holder ON exchange_credentials_issued (participant, holder, kind);
+CREATE TABLE exchange_members (
+	participant VARCHAR(255) NOT NULL, 
+	holder VARCHAR(255) NOT NULL, 
+	kind VARCHAR(255) NOT NULL, 
+	claims BLOB NOT NULL, 
+	state VARCHAR(16) NOT NULL, 
+	changed_at BIGINT NOT NULL, 
+	PRIMARY KEY (participant, holder, kind)
+);
 CREATE TABLE prove_alarms (
 	participant VARCHAR(255) NOT NULL, 
 	did VARCHAR(255) NOT NULL, 

@@ -12,6 +12,62 @@ depends_on = None
 def upgrade() -> None:
     """Take the schema one step on."""
     op.create_table(
+        "exchange_blocks",
+        sa.Column("participant", sa.String(length=255), nullable=False),
+        sa.Column("record_id", sa.String(length=128), nullable=False),
+        sa.Column("hashes", sa.LargeBinary(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("participant", "record_id"),
+    )
+    op.create_table(
+        "exchange_credential_requests",
+        sa.Column("participant", sa.String(length=255), nullable=False),
+        sa.Column("id", sa.String(length=128), nullable=False),
+        sa.Column("role", sa.String(length=8), nullable=False),
+        sa.Column("partner", sa.String(length=255), nullable=False),
+        sa.Column("partner_pid", sa.String(length=128), nullable=False),
+        sa.Column("kinds", sa.LargeBinary(), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("changed_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("participant", "id"),
+    )
+    op.create_table(
+        "exchange_credentials",
+        sa.Column("participant", sa.String(length=255), nullable=False),
+        sa.Column("id", sa.String(length=128), nullable=False),
+        sa.Column("issuer", sa.String(length=255), nullable=False),
+        sa.Column("kind", sa.String(length=255), nullable=False),
+        sa.Column("credential", sa.Text(), nullable=False),
+        sa.Column("stored_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("participant", "id"),
+    )
+    op.create_table(
+        "exchange_credentials_issued",
+        sa.Column("participant", sa.String(length=255), nullable=False),
+        sa.Column("place", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("holder", sa.String(length=255), nullable=False),
+        sa.Column("kind", sa.String(length=255), nullable=False),
+        sa.Column("credential_id", sa.String(length=128), nullable=False),
+        sa.Column("issued_at", sa.BigInteger(), nullable=False),
+        sa.Column("ended_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("participant", "place"),
+    )
+    with op.batch_alter_table("exchange_credentials_issued", schema=None) as batch_op:
+        batch_op.create_index("exchange_credentials_issued_holder", ["participant", "holder", "kind"], unique=False)
+
+    op.create_table(
+        "exchange_members",
+        sa.Column("participant", sa.String(length=255), nullable=False),
+        sa.Column("holder", sa.String(length=255), nullable=False),
+        sa.Column("kind", sa.String(length=255), nullable=False),
+        sa.Column("claims", sa.LargeBinary(), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("changed_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("participant", "holder", "kind"),
+    )
+    op.create_table(
         "prove_alarms",
         sa.Column("participant", sa.String(length=255), nullable=False),
         sa.Column("did", sa.String(length=255), nullable=False),
@@ -97,3 +153,11 @@ def downgrade() -> None:
     op.drop_table("prove_chunks")
     op.drop_table("prove_anchors")
     op.drop_table("prove_alarms")
+    op.drop_table("exchange_members")
+    with op.batch_alter_table("exchange_credentials_issued", schema=None) as batch_op:
+        batch_op.drop_index("exchange_credentials_issued_holder")
+
+    op.drop_table("exchange_credentials_issued")
+    op.drop_table("exchange_credentials")
+    op.drop_table("exchange_credential_requests")
+    op.drop_table("exchange_blocks")
