@@ -18,7 +18,7 @@ from guantong.base.canonical import b64, canonical_bytes, digest, unb64url
 from guantong.base.clock import iso
 from guantong.base.entry import Entry
 from guantong.base.errors import GuantongError, Refused, Retryable
-from guantong.base.merkle import Frontier, leaf_hash
+from guantong.base.merkle import HASH_BYTES, Frontier, leaf_hash
 from guantong.exchange.hosting import RECEIPT_KIND, Hosting, verdict_of
 from guantong.exchange.identity import public_key_of
 from guantong.exchange.model import (
@@ -31,7 +31,7 @@ from guantong.exchange.model import (
 )
 from guantong.exchange.negotiations import Negotiations
 from guantong.exchange.rules import CONTENT_ALGORITHM, receipt_state, record_problems, statement_of, verify_receipt
-from guantong.exchange.tables import PULLS, RECEIPTS
+from guantong.exchange.tables import BLOCKS, PULLS, RECEIPTS
 from guantong.exchange.transfers import Transfers, counted_by_consumer
 from guantong.records.model import Edge, Message
 from guantong.records.service import Row, Step
@@ -48,6 +48,7 @@ class Counting:
         self.bytes = 0
         self._tree = Frontier()
         self._open = bytearray()
+        self._hashes = bytearray()
 
     def add(self, data: bytes) -> None:
         """Count a piece of the body."""
@@ -60,12 +61,21 @@ class Counting:
             view = view[missing:]
             if len(self._open) < size:
                 return
-            self._tree.append(leaf_hash(bytes(self._open)))
+            self._close(bytes(self._open))
             self._open.clear()
         while len(view) >= size:
-            self._tree.append(leaf_hash(bytes(view[:size])))
+            self._close(bytes(view[:size]))
             view = view[size:]
         self._open += view
+
+    def _close(self, block: bytes) -> None:
+        hashed = leaf_hash(block)
+        self._tree.append(hashed)
+        self._hashes += hashed
+
+    def hashes(self) -> bytes:
+        """Leaf hashes of the blocks, 32 bytes each: what a dispute is narrowed down by."""
+        return bytes(self._hashes) + (leaf_hash(bytes(self._open)) if self._open else b"")
 
     def counted(self) -> dict[str, Any]:
         """Rows, bytes and root so far."""
@@ -170,6 +180,7 @@ class Receipts:
                     recorded_at=step.at,
                 )
                 record_hash = self._insert(step, receipt)
+                step.upsert(BLOCKS, record_id=delivery.record_id, hashes=delivery.counting.hashes(), at=step.at)
                 if state == "offered":
                     step.send(
                         Message(
@@ -251,6 +262,7 @@ class Receipts:
             step.upsert(
                 PULLS, record_id=record_id, transfer_pid=transfer.pid, counted=orjson.dumps(counted), at=step.at
             )
+            step.upsert(BLOCKS, record_id=record_id, hashes=counting.hashes(), at=step.at)
         future = self._pulling.pop((participant, record_id), None)
         if future is not None and not future.done():
             future.set_result(counted)
@@ -382,6 +394,14 @@ class Receipts:
             .limit(1)
         )
         return (row["seq"], digest(orjson.loads(row["record"]))) if row else (0, "")
+
+    async def blocks(self, participant: str, record_id: str) -> list[bytes]:
+        """Leaf hashes of the blocks of a delivery as this side counted them; empty where it counted none."""
+        row = await self.hosting.records.row(
+            select(BLOCKS.c.hashes).where(and_(BLOCKS.c.participant == participant, BLOCKS.c.record_id == record_id))
+        )
+        data = b"" if row is None else bytes(row["hashes"])
+        return [data[at : at + HASH_BYTES] for at in range(0, len(data), HASH_BYTES)]
 
     async def verify(self, participant: str, agreement_id: str) -> tuple[str, ...]:
         """Everything that is wrong with the receipts of an agreement, each checked anew with both parties' keys."""

@@ -8,6 +8,7 @@ from guantong.records.tables import INSTANT, table
 
 __all__ = [
     "AGREEMENTS",
+    "BLOCKS",
     "CREDENTIALS",
     "CREDENTIALS_ISSUED",
     "CREDENTIAL_REQUESTS",
@@ -171,4 +172,11 @@ CREDENTIALS_ISSUED = table(
     Column("issued_at", INSTANT, nullable=False),
     Column("ended_at", INSTANT, nullable=False),  # 0 while it holds
     Index("exchange_credentials_issued_holder", "participant", "holder", "kind"),
+)
+
+BLOCKS = table(
+    "exchange_blocks",
+    Column("record_id", String(128), primary_key=True),
+    Column("hashes", LargeBinary, nullable=False),  # leaf hash of each block that was counted, 32 bytes each
+    Column("at", INSTANT, nullable=False),
 )
