@@ -395,13 +395,13 @@ class Receipts:
         )
         return (row["seq"], digest(orjson.loads(row["record"]))) if row else (0, "")
 
-    async def blocks(self, participant: str, record_id: str) -> list[bytes]:
+    async def blocks(self, participant: str, record_id: str) -> tuple[bytes, ...]:
         """Leaf hashes of the blocks of a delivery as this side counted them; empty where it counted none."""
         row = await self.hosting.records.row(
             select(BLOCKS.c.hashes).where(and_(BLOCKS.c.participant == participant, BLOCKS.c.record_id == record_id))
         )
         data = b"" if row is None else bytes(row["hashes"])
-        return [data[at : at + HASH_BYTES] for at in range(0, len(data), HASH_BYTES)]
+        return tuple(data[at : at + HASH_BYTES] for at in range(0, len(data), HASH_BYTES))
 
     async def verify(self, participant: str, agreement_id: str) -> tuple[str, ...]:
         """Everything that is wrong with the receipts of an agreement, each checked anew with both parties' keys."""
