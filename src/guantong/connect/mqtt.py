@@ -238,6 +238,9 @@ class Broker:
 
         def leave() -> None:
             with contextlib.suppress(*_FOREIGN):
+                if self._will is not None and made.is_connected():
+                    # an orderly end sends no will: it is said instead
+                    made.publish(self._will[0], self._will[1], qos=1, retain=True).wait_for_publish(1.0)
                 made.disconnect()
             made.loop_stop()
 
