@@ -621,3 +621,34 @@ CREATE TABLE prove_stretches (
 	last_time BIGINT NOT NULL, 
 	PRIMARY KEY (participant, stream, entry)
 );
+CREATE TABLE settle_credit_notes (
+	participant VARCHAR(255) NOT NULL, 
+	agreement_id VARCHAR(255) NOT NULL, 
+	basis VARCHAR(71) NOT NULL, 
+	role VARCHAR(16) NOT NULL, 
+	partner VARCHAR(255) NOT NULL, 
+	state VARCHAR(16) NOT NULL, 
+	number VARCHAR(64) NOT NULL, 
+	invoice VARCHAR(64) NOT NULL, 
+	currency VARCHAR(3) NOT NULL, 
+	total VARCHAR(64) NOT NULL, 
+	document BLOB NOT NULL, 
+	signatures BLOB NOT NULL, 
+	changed_at BIGINT NOT NULL, 
+	PRIMARY KEY (participant, agreement_id, basis)
+);
+CREATE TABLE settle_disputes (
+	participant VARCHAR(255) NOT NULL, 
+	record_id VARCHAR(128) NOT NULL, 
+	agreement_id VARCHAR(255) NOT NULL, 
+	role VARCHAR(16) NOT NULL, 
+	partner VARCHAR(255) NOT NULL, 
+	state VARCHAR(16) NOT NULL, 
+	block BIGINT NOT NULL, 
+	statement BLOB NOT NULL, 
+	resolution BLOB, 
+	signatures BLOB NOT NULL, 
+	changed_at BIGINT NOT NULL, 
+	PRIMARY KEY (participant, record_id)
+);
+CREATE INDEX settle_disputes_agreement ON settle_disputes (participant, agreement_id);

@@ -140,10 +140,49 @@ def upgrade() -> None:
         sa.Column("last_time", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("participant", "stream", "entry"),
     )
+    op.create_table(
+        "settle_credit_notes",
+        sa.Column("participant", sa.String(length=255), nullable=False),
+        sa.Column("agreement_id", sa.String(length=255), nullable=False),
+        sa.Column("basis", sa.String(length=71), nullable=False),
+        sa.Column("role", sa.String(length=16), nullable=False),
+        sa.Column("partner", sa.String(length=255), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("number", sa.String(length=64), nullable=False),
+        sa.Column("invoice", sa.String(length=64), nullable=False),
+        sa.Column("currency", sa.String(length=3), nullable=False),
+        sa.Column("total", sa.String(length=64), nullable=False),
+        sa.Column("document", sa.LargeBinary(), nullable=False),
+        sa.Column("signatures", sa.LargeBinary(), nullable=False),
+        sa.Column("changed_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("participant", "agreement_id", "basis"),
+    )
+    op.create_table(
+        "settle_disputes",
+        sa.Column("participant", sa.String(length=255), nullable=False),
+        sa.Column("record_id", sa.String(length=128), nullable=False),
+        sa.Column("agreement_id", sa.String(length=255), nullable=False),
+        sa.Column("role", sa.String(length=16), nullable=False),
+        sa.Column("partner", sa.String(length=255), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("block", sa.BigInteger(), nullable=False),
+        sa.Column("statement", sa.LargeBinary(), nullable=False),
+        sa.Column("resolution", sa.LargeBinary(), nullable=True),
+        sa.Column("signatures", sa.LargeBinary(), nullable=False),
+        sa.Column("changed_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("participant", "record_id"),
+    )
+    with op.batch_alter_table("settle_disputes", schema=None) as batch_op:
+        batch_op.create_index("settle_disputes_agreement", ["participant", "agreement_id"], unique=False)
 
 
 def downgrade() -> None:
     """Take the schema one step back."""
+    with op.batch_alter_table("settle_disputes", schema=None) as batch_op:
+        batch_op.drop_index("settle_disputes_agreement")
+
+    op.drop_table("settle_disputes")
+    op.drop_table("settle_credit_notes")
     op.drop_table("prove_stretches")
     with op.batch_alter_table("prove_figures", schema=None) as batch_op:
         batch_op.drop_index("prove_figures_by_time")
