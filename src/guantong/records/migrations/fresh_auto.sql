@@ -556,6 +556,22 @@ CREATE TABLE exchange_members (
 	changed_at BIGINT NOT NULL, 
 	PRIMARY KEY (participant, holder, kind)
 );
+CREATE TABLE fuse_limits (
+	participant VARCHAR(255) NOT NULL, 
+	signal INTEGER NOT NULL, 
+	version INTEGER NOT NULL, 
+	document BLOB NOT NULL, 
+	set_at BIGINT NOT NULL, 
+	PRIMARY KEY (participant, signal)
+);
+CREATE TABLE fuse_suggestions (
+	participant VARCHAR(255) NOT NULL, 
+	id VARCHAR(64) NOT NULL, 
+	state VARCHAR(16) NOT NULL, 
+	document BLOB NOT NULL, 
+	decided_at BIGINT NOT NULL, 
+	PRIMARY KEY (participant, id)
+);
 CREATE TABLE prove_alarms (
 	participant VARCHAR(255) NOT NULL, 
 	did VARCHAR(255) NOT NULL, 

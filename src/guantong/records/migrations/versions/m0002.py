@@ -68,6 +68,24 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("participant", "holder", "kind"),
     )
     op.create_table(
+        "fuse_limits",
+        sa.Column("participant", sa.String(length=255), nullable=False),
+        sa.Column("signal", sa.Integer(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("document", sa.LargeBinary(), nullable=False),
+        sa.Column("set_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("participant", "signal"),
+    )
+    op.create_table(
+        "fuse_suggestions",
+        sa.Column("participant", sa.String(length=255), nullable=False),
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("document", sa.LargeBinary(), nullable=False),
+        sa.Column("decided_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("participant", "id"),
+    )
+    op.create_table(
         "prove_alarms",
         sa.Column("participant", sa.String(length=255), nullable=False),
         sa.Column("did", sa.String(length=255), nullable=False),
@@ -192,6 +210,8 @@ def downgrade() -> None:
     op.drop_table("prove_chunks")
     op.drop_table("prove_anchors")
     op.drop_table("prove_alarms")
+    op.drop_table("fuse_suggestions")
+    op.drop_table("fuse_limits")
     op.drop_table("exchange_members")
     with op.batch_alter_table("exchange_credentials_issued", schema=None) as batch_op:
         batch_op.drop_index("exchange_credentials_issued_holder")
