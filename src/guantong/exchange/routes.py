@@ -10,8 +10,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from guantong.base.errors import GuantongError, Refused
@@ -20,6 +18,7 @@ from guantong.exchange.catalogue import filter_of
 from guantong.exchange.dataplane import RECORD_HEADER
 from guantong.exchange.messages import PATH, decode, error, message
 from guantong.exchange.model import Negotiation, Participant, Transfer
+from guantong.exchange.serving import Answer, Asked, Endpoint
 
 if TYPE_CHECKING:
     from guantong.exchange.service import Exchange
@@ -29,7 +28,7 @@ __all__ = ["routes"]
 _JSON = "application/json"
 
 Body = Mapping[str, Any]
-Act = Callable[[Request, Participant, Body], Awaitable[Response]]
+Act = Callable[[Asked, Participant, Body], Awaitable[Answer]]
 
 
 def routes(exchange: Exchange, participant: str) -> list[BaseRoute]:
@@ -39,15 +38,15 @@ def routes(exchange: Exchange, participant: str) -> list[BaseRoute]:
     catalog, negotiation, transfer, plain = "CatalogError", "ContractNegotiationError", "TransferError", ""
 
     def post(path: str, act: Act, kind: str) -> Route:
-        return Route(path, served.endpoint(act, kind, read=True), methods=["POST"])
+        return Route(path, Endpoint(served.endpoint(act, kind, read=True)), methods=["POST"])
 
     def get(path: str, act: Act, kind: str) -> Route:
-        return Route(path, served.endpoint(act, kind, read=False), methods=["GET"])
+        return Route(path, Endpoint(served.endpoint(act, kind, read=False)), methods=["GET"])
 
     found: list[BaseRoute] = [
-        Route("/.well-known/dspace-version", served.version, methods=["GET"]),
-        Route("/.well-known/did.json", served.did, methods=["GET"]),
-        Route("/did.json", served.did, methods=["GET"]),
+        Route("/.well-known/dspace-version", Endpoint(served.version), methods=["GET"]),
+        Route("/.well-known/did.json", Endpoint(served.did), methods=["GET"]),
+        Route("/did.json", Endpoint(served.did), methods=["GET"]),
         post(f"{base}/catalog/request", served.catalogue, catalog),
         get(f"{base}/catalog/datasets/{{id:path}}", served.dataset, catalog),
         post(f"{base}/negotiations/request", served.first_request, negotiation),
@@ -57,8 +56,8 @@ def routes(exchange: Exchange, participant: str) -> list[BaseRoute]:
         get(f"{base}/transfers/{{pid}}", served.transfer, transfer),
         post("/guantong/receipts", served.receipt, plain),
         post("/guantong/questions", served.question, plain),
-        Route("/data/{pid}", served.data, methods=["GET"]),
-        Route("/inbox/{pid}", served.inbox, methods=["POST"]),
+        Route("/data/{pid}", Endpoint(served.data), methods=["GET"]),
+        Route("/inbox/{pid}", Endpoint(served.inbox), methods=["POST"]),
     ]
     for path, role in (
         ("request", "provider"),
@@ -83,10 +82,10 @@ class _Served:
         self.settings = exchange.settings
         self._version = orjson.dumps(messages.version_document())
 
-    def endpoint(self, act: Act, kind: str, *, read: bool) -> Callable[[Request], Awaitable[Response]]:
+    def endpoint(self, act: Act, kind: str, *, read: bool) -> Callable[[Asked], Awaitable[Answer]]:
         """Identity, body, message, answer; every error of the tree becomes the area's error body."""
 
-        async def serve(request: Request) -> Response:
+        async def serve(request: Asked) -> Answer:
             body: dict[str, Any] = {}
             try:
                 caller = await self.exchange.identify(self.participant, request.headers.get("authorization", ""))
@@ -100,7 +99,7 @@ class _Served:
 
         return serve
 
-    async def _body(self, request: Request) -> bytes:
+    async def _body(self, request: Asked) -> bytes:
         limit = self.settings.body_limit
         length = request.headers.get("content-length", "")
         if length.isascii() and length.isdigit() and int(length) > limit:
@@ -115,15 +114,15 @@ class _Served:
 
     # -- open to everybody
 
-    async def version(self, request: Request) -> Response:
-        return Response(self._version, media_type=_JSON)
+    async def version(self, request: Asked) -> Answer:
+        return Answer(self._version, media_type=_JSON)
 
-    async def did(self, request: Request) -> Response:
-        return Response(orjson.dumps(self.exchange.document(self.participant)), media_type="application/did+json")
+    async def did(self, request: Asked) -> Answer:
+        return Answer(orjson.dumps(self.exchange.document(self.participant)), media_type="application/did+json")
 
     # -- catalogue
 
-    async def catalogue(self, request: Request, caller: Participant, body: Body) -> Response:
+    async def catalogue(self, request: Asked, caller: Participant, body: Body) -> Answer:
         # a bare term means nothing without its context; a full IRI does (a trigger of other conformance kits is written so)
         given = body.get("@type")
         kind = messages.plain(body).get("@type")
@@ -151,24 +150,24 @@ class _Served:
         ]
         if links:
             headers["link"] = ", ".join(links)
-        return Response(page, media_type=_JSON, headers=headers)
+        return Answer(page, media_type=_JSON, headers=headers)
 
-    async def dataset(self, request: Request, caller: Participant, body: Body) -> Response:
+    async def dataset(self, request: Asked, caller: Participant, body: Body) -> Answer:
         shelf = self.exchange.shelf(self.participant)
         await self.exchange.remember(self.participant, caller)
         return _json(shelf.one(caller.did, self.exchange.hosting.clock.now(), request.path_params["id"]))
 
     # -- negotiations
 
-    async def first_request(self, request: Request, caller: Participant, body: Body) -> Response:
+    async def first_request(self, request: Asked, caller: Participant, body: Body) -> Answer:
         process = await self.exchange.negotiating.receive_initial(self.participant, caller, "provider", body)
         return _json(_negotiation(process), 201)
 
-    async def first_offer(self, request: Request, caller: Participant, body: Body) -> Response:
+    async def first_offer(self, request: Asked, caller: Participant, body: Body) -> Answer:
         process = await self.exchange.negotiating.receive_initial(self.participant, caller, "consumer", body)
         return _json(_negotiation(process), 201)
 
-    async def negotiation(self, request: Request, caller: Participant, body: Body) -> Response:
+    async def negotiation(self, request: Asked, caller: Participant, body: Body) -> Answer:
         process = await self.exchange.negotiating.processes.of_caller(
             self.participant, request.path_params["pid"], caller
         )
@@ -176,7 +175,7 @@ class _Served:
         return _json(_negotiation(process))
 
     def negotiation_message(self, path: str, role: str) -> Act:
-        async def act(request: Request, caller: Participant, body: Body) -> Response:
+        async def act(request: Asked, caller: Participant, body: Body) -> Answer:
             process = await self.exchange.negotiating.receive(
                 self.participant, caller, request.path_params["pid"], path, body, role=role
             )
@@ -186,11 +185,11 @@ class _Served:
 
     # -- transfers
 
-    async def transfer_request(self, request: Request, caller: Participant, body: Body) -> Response:
+    async def transfer_request(self, request: Asked, caller: Participant, body: Body) -> Answer:
         process = await self.exchange.transferring.receive_initial(self.participant, caller, body)
         return _json(_transfer(process), 201)
 
-    async def transfer(self, request: Request, caller: Participant, body: Body) -> Response:
+    async def transfer(self, request: Asked, caller: Participant, body: Body) -> Answer:
         process = await self.exchange.transferring.processes.of_caller(
             self.participant, request.path_params["pid"], caller
         )
@@ -198,7 +197,7 @@ class _Served:
         return _json(_transfer(process))
 
     def transfer_message(self, path: str) -> Act:
-        async def act(request: Request, caller: Participant, body: Body) -> Response:
+        async def act(request: Asked, caller: Participant, body: Body) -> Answer:
             process = await self.exchange.transferring.receive(
                 self.participant, caller, request.path_params["pid"], path, body
             )
@@ -208,28 +207,28 @@ class _Served:
 
     # -- the partner extension
 
-    async def receipt(self, request: Request, caller: Participant, body: Body) -> Response:
+    async def receipt(self, request: Asked, caller: Participant, body: Body) -> Answer:
         return _json(dict(await self.exchange.receipting.answer(self.participant, caller, body)))
 
-    async def question(self, request: Request, caller: Participant, body: Body) -> Response:
+    async def question(self, request: Asked, caller: Participant, body: Body) -> Answer:
         return _json(await self.exchange.answer_question(self.participant, caller, body))
 
     # -- the data plane: its token is the transfer's, not the caller's identity
 
-    async def data(self, request: Request) -> Response:
+    async def data(self, request: Asked) -> Answer:
         try:
             outgoing = await self.exchange.plane.open(
                 self.participant,
                 request.path_params["pid"],
                 request.headers.get("authorization", ""),
                 accept=request.headers.get("accept", ""),
-                query=dict(request.query_params),
+                query=request.query_params,
             )
         except GuantongError as failure:
             return _failed("", failure, {}, request)
-        return StreamingResponse(outgoing.body, headers=dict(outgoing.headers))
+        return Answer(outgoing.body, headers=outgoing.headers)
 
-    async def inbox(self, request: Request) -> Response:
+    async def inbox(self, request: Asked) -> Answer:
         try:
             record = await self.exchange.pushing.take(
                 self.participant,
@@ -240,7 +239,7 @@ class _Served:
             )
         except GuantongError as failure:
             return _failed("", failure, {}, request)
-        return Response(status_code=204, headers={RECORD_HEADER: record} if record else None)
+        return Answer(status=204, headers={RECORD_HEADER: record} if record else None)
 
 
 def _negotiation(process: Negotiation) -> dict[str, Any]:
@@ -258,18 +257,18 @@ def _transfer(process: Transfer) -> dict[str, Any]:
     )
 
 
-def _json(body: Mapping[str, Any], status: int = 200) -> Response:
-    return Response(orjson.dumps(body), status, media_type=_JSON)
+def _json(body: Mapping[str, Any], status: int = 200) -> Answer:
+    return Answer(orjson.dumps(body), status, media_type=_JSON)
 
 
-def _failed(kind: str, failure: GuantongError, body: Mapping[str, Any], request: Request) -> Response:
+def _failed(kind: str, failure: GuantongError, body: Mapping[str, Any], request: Asked) -> Answer:
     headers = {"www-authenticate": "Bearer"} if failure.status == 401 else None
     if not kind:
-        return Response(
+        return Answer(
             orjson.dumps(failure.problem()), failure.status, headers=headers, media_type="application/problem+json"
         )
     pid = request.path_params.get("pid", "")
     known = {name: body.get(name) for name in ("consumerPid", "providerPid")}
     texts = {name: value if isinstance(value, str) else "" for name, value in known.items()}
     answer = error(kind, failure, consumer_pid=texts["consumerPid"] or pid, provider_pid=texts["providerPid"] or pid)
-    return Response(orjson.dumps(answer), failure.status, headers=headers, media_type=_JSON)
+    return Answer(orjson.dumps(answer), failure.status, headers=headers, media_type=_JSON)

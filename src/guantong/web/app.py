@@ -25,8 +25,9 @@ from guantong.base.errors import GuantongError, Refused, Skippable
 from guantong.web.actions import ACTIONS, Action
 from guantong.web.ask import Ask
 from guantong.web.client import is_loopback
+from guantong.web.direct import Direct
 from guantong.web.forms import form_fields
-from guantong.web.guard import Guard, problem_response
+from guantong.web.guard import DATA_HEADERS, Guard, problem_response
 from guantong.web.live import Live
 from guantong.web.metrics import exposition
 from guantong.web.model import LANGUAGES, Session, WebSettings
@@ -61,6 +62,26 @@ def create_app(
     return _Shell(rooms, chosen, language or chosen.language, list(extra_routes)).app
 
 
+class _App(Starlette):
+    """Pages and all, with a way of their own for partners' messages."""
+
+    def partners(self, direct: Direct, settings: WebSettings) -> None:
+        self._direct = direct
+        self._guarded = Guard(_endpoint, settings, lambda _: False, DATA_HEADERS)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        endpoint = self._direct.find(scope) if scope["type"] == "http" else None
+        if endpoint is None:
+            await super().__call__(scope, receive, send)
+        else:
+            scope["endpoint"] = endpoint
+            await self._guarded(scope, receive, send)
+
+
+async def _endpoint(scope: Any, receive: Any, send: Any) -> None:
+    await scope["endpoint"](scope, receive, send)
+
+
 class _Shell:
     def __init__(self, rooms: Rooms, settings: WebSettings, language: str, extra_routes: list[BaseRoute]) -> None:
         self.rooms = rooms
@@ -93,11 +114,12 @@ class _Shell:
             routes.append(Route(page.path, self._page(page)))
         self._page_paths = re.compile("|".join(f"(?:{_pattern(page.path)})" for page in PAGES))
         self._extra = extra_routes
-        self.app = Starlette(
+        self.app = _App(
             routes=routes,
             middleware=[Middleware(Guard, settings=settings, is_small=self._is_small)],
             exception_handlers={GuantongError: self._failed, HTTPException: self._failed_http},
         )
+        self.app.partners(Direct(extra_routes), settings)
         self.app.state.sign_in = self.sign_in
         self.app.state.live = self.live
         rooms.records.on_commit(self.live.wake)
@@ -327,7 +349,11 @@ def _texts(values: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _ask(request: Request) -> Ask:
-    return Ask(_texts(request.path_params), {name: value[:1000] for name, value in request.query_params.items()})
+    query: dict[str, str] = {}
+    for name, value in request.query_params.multi_items()[:100]:
+        # a name that is given again, as by ticked boxes, is a list
+        query[name] = (f"{query[name]},{value}" if name in query else value)[:1000]
+    return Ask(_texts(request.path_params), query)
 
 
 async def _given(request: Request) -> tuple[dict[str, Any], str | None]:

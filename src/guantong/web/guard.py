@@ -8,16 +8,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import orjson
-from starlette.datastructures import Headers, MutableHeaders
 
 from guantong.base.errors import Corrupt, GuantongError, Retryable, Skippable
 from guantong.web.model import WebSettings
 
-__all__ = ["POLICY", "Guard", "problem_response"]
+__all__ = ["DATA_HEADERS", "PAGE_HEADERS", "POLICY", "Guard", "problem_response"]
 
 _LOG = logging.getLogger("guantong.web")
 
@@ -32,7 +31,7 @@ POLICY = (
 )
 """Scripts and styles from this origin's files only: none inline, none from elsewhere, nothing evaluated."""
 
-_HEADERS = {
+PAGE_HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
@@ -41,6 +40,13 @@ _HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
     "X-Frame-Options": "DENY",
 }
+
+DATA_HEADERS: Mapping[str, str] = {
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+}
+"""For answers that no browser shows: whoever opens one nevertheless runs nothing of it."""
+_HSTS = (b"strict-transport-security", b"max-age=31536000")
 
 
 def problem_response(error: GuantongError, language: str = "en") -> tuple[int, dict[str, str], bytes]:
@@ -54,8 +60,15 @@ def problem_response(error: GuantongError, language: str = "en") -> tuple[int, d
 class Guard:
     """ASGI middleware."""
 
-    def __init__(self, app: App, settings: WebSettings, is_small: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        app: App,
+        settings: WebSettings,
+        is_small: Callable[[str], bool],
+        headers: Mapping[str, str] = PAGE_HEADERS,
+    ) -> None:
         self._app = app
+        self._headers = [(name.lower().encode("ascii"), value.encode("ascii")) for name, value in headers.items()]
         self._settings = settings
         self._is_small = is_small
 
@@ -71,11 +84,12 @@ class Guard:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                headers = MutableHeaders(raw=message.setdefault("headers", []))
-                for name, value in _HEADERS.items():
-                    headers.setdefault(name, value)
-                if secure:
-                    headers.setdefault("Strict-Transport-Security", "max-age=31536000")
+                headers = list(message.get("headers", ()))
+                given = {name for name, _ in headers}
+                headers += [pair for pair in self._headers if pair[0] not in given]
+                if secure and _HSTS[0] not in given:
+                    headers.append(_HSTS)
+                message = {**message, "headers": headers}
             await send(message)
 
         try:
@@ -95,7 +109,7 @@ class Guard:
     def _limited(self, scope: Scope, receive: Receive) -> Receive:
         settings = self._settings
         limit = settings.max_form_bytes if self._is_small(scope["path"]) else settings.max_body_bytes
-        declared = Headers(raw=scope["headers"]).get("content-length", "0")
+        declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
         too_large = declared.isdigit() and int(declared) > limit
         taken = 0
         complete = False
@@ -107,7 +121,8 @@ class Guard:
             if complete:
                 return await receive()
             try:
-                message = await asyncio.wait_for(receive(), settings.request_seconds)
+                async with asyncio.timeout(settings.request_seconds):
+                    message = await receive()
             except TimeoutError as error:
                 raise Retryable("web.body-too-slow", seconds=settings.request_seconds) from error
             if message["type"] == "http.request":
