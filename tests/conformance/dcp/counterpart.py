@@ -68,6 +68,8 @@ class Counterpart:
         await self.exchange.offer(
             self.did, Product(id="spindle", dataset_id="spindle", policy={"permission": [{"action": "use"}]})
         )
+        for kind in ("MembershipCredential", "SensitiveDataCredential"):
+            await self.exchange.issuer.admit(self.did, f"{kit}:holder", kind)
         await self._outbox.start()
 
     async def stop(self) -> None:

@@ -92,7 +92,8 @@ def main() -> int:
     print(f"dcp-served: {served} requests")
     for package in INFO:
         done, wrong, left, _, said = asyncio.run(run(arguments.kits, package))
-        show(said, whole=arguments.show)
+        if arguments.show:
+            show(said, whole=True)
         print(f"dcp-info: {package}: {done} passed, {wrong} failed, {left} skipped")
     return 0 if passed and not failed else 1
 
