@@ -225,6 +225,18 @@ ERRORS: dict[str, ErrorRow] = {
         "config", 409, 2,
         "The folder {directory} is in use by another process.", "Stop the other node, or give this one a folder of its own.",
         "文件夹 {directory} 正被另一个进程使用。", "请停止另一个节点，或为本节点另设文件夹。"),
+    "keep.key-missing": ErrorRow(
+        "config", 500, 2,
+        "The durable log is encrypted and no key was given.", "Set keep.key-file to the file with its key.",
+        "持久日志已加密，但未提供密钥。", "请把 keep.key-file 设为密钥所在的文件。"),
+    "keep.key-other": ErrorRow(
+        "config", 500, 2,
+        "The durable log is encrypted with another key ({known}) than the one given ({found}).", "Set keep.key-file to the file with the log's own key.",
+        "持久日志使用的密钥（{known}）与所提供的（{found}）不同。", "请把 keep.key-file 设为该日志自己的密钥文件。"),
+    "keep.key-unfit": ErrorRow(
+        "config", 500, 2,
+        "The key file {path} can't be used: {reason}.", "Make one outside the node's directory, for example: openssl rand -hex 32",
+        "密钥文件 {path} 无法使用：{reason}。", "请在节点目录之外生成一个，例如：openssl rand -hex 32"),
     "keep.log-behind": ErrorRow(
         "corrupt", 500, 5,
         "The table {table} is committed up to log position {found}, but the log knows only {known}.",
@@ -269,6 +281,10 @@ ERRORS: dict[str, ErrorRow] = {
         "config", 500, 2,
         "Rows for the table {table} do not fit it: {reason}.", "Hand over the columns and types of keep/model.py; a named table keeps its types.",
         "写入数据表 {table} 的行不符合要求：{reason}。", "请按 keep/model.py 的列与类型提供数据；具名数据表的列类型不会改变。"),
+    "keep.seal-broken": ErrorRow(
+        "corrupt", 500, 5,
+        "The encrypted value {name} is not what was written.", "Keep the file as evidence and restore it from a back-up.",
+        "加密内容 {name} 与写入时不一致。", "请保留该文件作为证据，并从备份恢复。"),
     "keep.table-unreadable": ErrorRow(
         "retry", 503, 3,
         "The table {table} can't be read: {reason}.", "Check the folder or the object store of the tables.",
@@ -278,10 +294,22 @@ ERRORS: dict[str, ErrorRow] = {
         "The table {table} can't be committed: {reason}.", "Free disk space or check the object store; the rows are safe in the log and are committed later.",
         "数据表 {table} 无法提交：{reason}。", "请腾出磁盘空间或检查对象存储；数据已在日志中，稍后会再次提交。"),
     # fuse
+    "fuse.limits-invalid": ErrorRow(
+        "config", 400, 2,
+        "These limits can't be used: {reason}.", "Correct the limits and state them again.",
+        "这些限值无法使用：{reason}。", "请更正限值后重新设定。"),
     "fuse.mapping-invalid": ErrorRow(
         "skip", 400, 4,
         "The mapping {name} can't be used: {reason}.", "Correct the mapping document and set it again.",
         "映射 {name} 无法使用：{reason}。", "请更正映射文件后重新设定。"),
+    "fuse.no-such-signal": ErrorRow(
+        "skip", 404, 4,
+        "There is no signal {signal}.", "See the list of signals for its number.",
+        "没有编号为 {signal} 的信号。", "请在信号列表中查看编号。"),
+    "fuse.no-such-suggestion": ErrorRow(
+        "skip", 404, 4,
+        "There is no open suggestion {id}.", "Ask for the suggestions again; it may have been decided.",
+        "没有待处理的建议 {id}。", "请重新列出建议，它可能已有结论。"),
     # describe
     "describe.bad-cursor": ErrorRow(
         "skip", 400, 4,
@@ -565,6 +593,10 @@ ERRORS: dict[str, ErrorRow] = {
         "skip", 400, 4,
         "The usage records do not belong to one agreement: {member} is {values}.", "Derive one invoice for each agreement.",
         "用量记录不属于同一份合约：{member} 为 {values}。", "请按合约分别计算账单。"),
+    "settle.dispute-forged": ErrorRow(
+        "refused", 409, 1,
+        "The partner's answer in the dispute contradicts what it signed: {reason}.", "Keep both as evidence: the signed root and this answer can't both be true.",
+        "争议中对方的答复与其签名内容矛盾：{reason}。", "请将二者都留作证据：已签名的根散列与该答复不可能同时为真。"),
     "settle.invoice-unknown": ErrorRow(
         "refused", 404, 1,
         "There is no such invoice for the agreement {agreement}.", "List the invoices of this agreement.",
@@ -573,10 +605,22 @@ ERRORS: dict[str, ErrorRow] = {
         "skip", 400, 4,
         "This invoice can't be read: {reason}.", "Send the invoice as guantong derives it, with its signature.",
         "无法读取该账单：{reason}。", "请按 guantong 的账单格式连同签名一起发送。"),
+    "settle.no-dispute": ErrorRow(
+        "refused", 409, 1,
+        "The receipt {record} is not in a dispute that can be taken further (it is {state}).", "See the receipts of the contract; a dispute begins when the consumer counted otherwise.",
+        "回执 {record} 没有可继续处理的争议（状态：{state}）。", "请查看合约的回执；使用方计数不一致时才产生争议。"),
     "settle.not-a-party": ErrorRow(
         "refused", 403, 1,
         "{partner} may not invoice under the agreement {agreement}.", "Only the agreement's provider sends its invoices to its consumer.",
         "{partner} 无权就合约 {agreement} 开具账单。", "账单只能由该合约的提供方发给使用方。"),
+    "settle.note-refused": ErrorRow(
+        "refused", 409, 1,
+        "The partner did not sign the credit note {number}: {reason}.", "Compare the resolutions and receipts of both sides.",
+        "对方没有签署红字账单 {number}：{reason}。", "请比对双方的争议处理结果和回执。"),
+    "settle.nothing-to-credit": ErrorRow(
+        "refused", 409, 1,
+        "Nothing is to be given back under the agreement {agreement}.", "A credit note follows a resolved dispute or a missed service level, after an invoice.",
+        "合约 {agreement} 下没有需要退还的金额。", "红字账单出现在争议解决或服务水平未达标之后，且须先有账单。"),
     "settle.nothing-to-invoice": ErrorRow(
         "refused", 409, 1,
         "No receipt of the agreement {agreement} counts yet; {waiting} wait for the consumer's signature.", "Transfer data first, or wait for the countersignatures.",
@@ -593,6 +637,10 @@ ERRORS: dict[str, ErrorRow] = {
         "config", 400, 2,
         "The price plan can't be used: {path} {reason} ({problems} problem(s)).", "Correct the price plan of the product.",
         "价格方案不可用：{path} {reason}（共 {problems} 处问题）。", "请修改产品的价格方案。"),
+    "settle.proposal-refused": ErrorRow(
+        "refused", 409, 1,
+        "The proposal about {record} is refused: {reason}.", "Look at the dispute on both sides and propose anew.",
+        "关于 {record} 的处理建议被拒绝：{reason}。", "请双方查看该争议后重新提出建议。"),
     "settle.receipt-conflict": ErrorRow(
         "refused", 409, 1,
         "The receipts {first} and {second} have one number but different contents.", "Keep both as evidence and settle the dispute with the partner.",

@@ -10,6 +10,7 @@ already has.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -17,7 +18,7 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from deltalake import DeltaTable, WriterProperties
 
-__all__ = ["MEASUREMENTS", "NAMED", "READINGS", "File", "Snapshot", "Table", "folder_name"]
+__all__ = ["MEASUREMENTS", "NAMED", "READINGS", "File", "Snapshot", "Table", "folder_name", "foreign", "said"]
 
 READINGS, MEASUREMENTS = "readings", "measurements"
 NAMED = "table:"
@@ -106,7 +107,7 @@ class Table:
                 return self._fit_own(rows, self._own())
             return self._fit_named(rows, position)
         except (KeyError, pa.ArrowException) as error:
-            raise ConfigProblem("keep.rows-unfit", table=self.name, reason=_reason(error)) from error
+            raise ConfigProblem("keep.rows-unfit", table=self.name, reason=said(error)) from error
 
     def append(self, tail: Tail, position: int, ceiling: int) -> tuple[int, pa.Table] | None:
         """Commit what waits in the tail up to ``position``; version and rows of the commit, or None if there was nothing new.
@@ -181,6 +182,35 @@ class Table:
                     del self._versions[old]
             return found
 
+    # for upkeep, within ``writing``
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Nobody else writes meanwhile."""
+        with self._writing:
+            yield
+
+    def handle(self) -> DeltaTable | None:
+        """The table itself."""
+        return self._open()
+
+    def dataset(self) -> Any:
+        """All rows as they are now."""
+        return self._look().dataset
+
+    def written_aside(self) -> None:
+        """After a commit that changed files and no rows that a query may see: make it durable, and let queries see it from here on.
+
+        A commit is one version, so a query sees the files before it or those after it, never both.
+        """
+        assert self._handle is not None
+        version = self._handle.version()
+        self._sync(version)
+        if self._asked:
+            self._shown = self._look()
+        if self._version is not None:
+            self._version = version
+
     # inside
 
     def _looked_up(self, version: int) -> Snapshot:
@@ -197,8 +227,8 @@ class Table:
                 return self._look()
             finally:
                 self._handle = held
-        except _foreign() as error:
-            raise Retryable("keep.table-unreadable", table=self.name, reason=_reason(error)) from error
+        except foreign() as error:
+            raise Retryable("keep.table-unreadable", table=self.name, reason=said(error)) from error
 
     def _fit_own(self, rows: pa.Table, schema: pa.Schema) -> pa.Table:
         import pyarrow as pa
@@ -259,7 +289,7 @@ class Table:
                     in_order(rows) if self.name == READINGS else rows,
                     mode="append",
                     schema_mode=None if self._own else "merge",
-                    writer_properties=self._written(),
+                    writer_properties=self.properties(),
                     commit_properties=CommitProperties(
                         custom_metadata={"guantong.after": str(have), "guantong.position": str(position)},
                         app_transactions=[Transaction(self._application, position)],
@@ -267,13 +297,13 @@ class Table:
                 )
                 self._sync(handle.version())
                 return handle.version(), rows
-            except _foreign() as error:
+            except foreign() as error:
                 # the commit may have arrived although the answer did not: look again before repeating it
                 failure = error
                 self._handle = None
-        raise Retryable("keep.table-unwritable", table=self.name, reason=_reason(failure)) from failure
+        raise Retryable("keep.table-unwritable", table=self.name, reason=said(failure)) from failure
 
-    def _written(self) -> WriterProperties:
+    def properties(self) -> WriterProperties:
         """How Parquet is written: times and numbers that grow as differences, since a dictionary of them is larger than they are."""
         from deltalake import ColumnProperties, WriterProperties
 
@@ -311,8 +341,8 @@ class Table:
         try:
             handle = self._open()
             return 0 if handle is None else int(handle.transaction_version(self._application) or 0)
-        except _foreign() as error:
-            raise Retryable("keep.table-unreadable", table=self.name, reason=_reason(error)) from error
+        except foreign() as error:
+            raise Retryable("keep.table-unreadable", table=self.name, reason=said(error)) from error
 
     def _look(self) -> Snapshot:
         import pyarrow as pa
@@ -324,8 +354,8 @@ class Table:
             actions = pa.table(handle.get_add_actions(flatten=True))
             dataset = handle.to_pyarrow_dataset(filesystem=self._filesystem())
             return Snapshot(handle.version(), dataset, _files(actions))
-        except _foreign() as error:
-            raise Retryable("keep.table-unreadable", table=self.name, reason=_reason(error)) from error
+        except foreign() as error:
+            raise Retryable("keep.table-unreadable", table=self.name, reason=said(error)) from error
 
     def _filesystem(self) -> Any:
         """Arrow's own file system for a folder: the library's calls back into Python for each read, which is slower and, when the
@@ -426,7 +456,8 @@ def _storable(kind: pa.DataType) -> pa.DataType:
     return {**widened, pa.float16(): pa.float32(), pa.date64(): pa.date32()}.get(kind, kind)
 
 
-def _foreign() -> tuple[type[Exception], ...]:
+def foreign() -> tuple[type[Exception], ...]:
+    """What the libraries raise."""
     import pyarrow as pa
     from deltalake.exceptions import DeltaError
 
@@ -473,6 +504,7 @@ def _fsync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _reason(error: BaseException | None) -> str:
+def said(error: BaseException | None) -> str:
+    """What a foreign error says, short."""
     text = str(error).strip()
     return text.splitlines()[0][:200] if text else type(error).__name__

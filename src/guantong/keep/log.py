@@ -8,9 +8,10 @@ Positions are numbers of this file, never used twice (``AUTOINCREMENT``), so the
 far each participant's tables are committed. Whoever commits tables states the intent first and the outcome after; entries between the
 two after a crash may be in some tables and not in others, and :meth:`Log.read` does not read across that border in one go.
 
-The log is bounded. Entries that the tables have are trimmed after a retention, or at once when the bound is reached; when nothing may be
-trimmed, a batch is refused with ``keep.log-full``, so that the source holds it. This module is the only one of the room that knows SQL
-of an engine.
+The log is bounded. Entries that the tables have are trimmed after a retention, or at once when the bound is reached. When nothing may be
+trimmed, the drop policy decides: ``refuse`` (a batch is refused with ``keep.log-full``, so that the source holds it) or ``oldest`` (entries
+that nobody has read are dropped, oldest first, in chunks; a gap record for each source takes their place, and what was dropped is
+counted). This module and ``doctor.py`` are the only ones of the room that know SQL of an engine.
 """
 
 from __future__ import annotations
@@ -20,25 +21,28 @@ import contextlib
 import queue
 import sqlite3
 import threading
-import zlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import orjson
-
-from guantong.base.batch import Batch, measurement_schema, reading_schema
+from guantong.base.batch import Batch, reading_schema
 from guantong.base.clock import NS, Clock
 from guantong.base.errors import ConfigProblem, Corrupt, GuantongError, Retryable, Skippable
+from guantong.keep.entries import check, crc, decode, encode, gap_of, merged, reason
 from guantong.keep.model import KeepSettings, Logged
+from guantong.keep.seal import Seal, opened
 
-__all__ = ["Log", "Mark"]
+__all__ = ["Dropped", "Log", "Mark"]
 
-FORMAT = 1
+FORMAT = 2
+"""1: no sealed entries, no drop counters, no samples. A log that was never sealed stays readable for the version before."""
 GROUP_MAX = 256
 """Most batches in one transaction, so that the first of them does not wait for ever."""
+DROP_PART = 50
+"""When entries are dropped, at least one part in so many of the bound goes, so that gap records stay few."""
+SAMPLES_MAX = 24 * 30
 TRIM_CHUNK = 2_000
 """Most entries trimmed in one transaction."""
 
@@ -57,6 +61,12 @@ CREATE TABLE IF NOT EXISTS marks (
     commits INTEGER NOT NULL DEFAULT 0, latest BLOB
 );
 CREATE TABLE IF NOT EXISTS names (participant TEXT NOT NULL, name TEXT NOT NULL, PRIMARY KEY (participant, name));
+CREATE TABLE IF NOT EXISTS dropped (
+    participant TEXT NOT NULL, source TEXT NOT NULL, entries INTEGER NOT NULL, rows INTEGER NOT NULL, last INTEGER NOT NULL,
+    PRIMARY KEY (participant, source)
+);
+CREATE TABLE IF NOT EXISTS samples (at INTEGER PRIMARY KEY, free INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS seals (name TEXT PRIMARY KEY);
 """
 
 T = TypeVar("T")
@@ -82,15 +92,31 @@ class Mark:
     latest: bytes | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """What the drop policy took of one source."""
+
+    entries: int
+    rows: int
+    last: int
+    """When it last did, ns."""
+
+
 class Log:
     """The log of one node. With ``inline=True`` everything runs on the calling thread, one batch a transaction."""
 
-    def __init__(self, path: Path, clock: Clock, settings: KeepSettings, *, inline: bool = False) -> None:
+    def __init__(
+        self, path: Path, clock: Clock, settings: KeepSettings, *, seal: Seal | None = None, inline: bool = False
+    ) -> None:
         self.path = path
         self.refused = 0
         """Batches refused since the start because the log or its disk was full."""
         self.trimmed = 0
         """Entries trimmed since the start."""
+        self._seal = seal
+        self._turn = threading.Lock()
+        """Held while entries are read and while unread ones are dropped: what was handed out is never dropped."""
+        self._read_up_to: dict[str, int] = {}
         self._clock = clock
         self._settings = settings
         self._inline = inline
@@ -120,10 +146,12 @@ class Log:
                 connection.close()
                 raise ConfigProblem("keep.log-newer", found=found, known=FORMAT)
             connection.executescript(_SCHEMA)
-            connection.execute(f"PRAGMA user_version={FORMAT}")
+            self._unseal(connection)
+            sealed = connection.execute("SELECT 1 FROM seals").fetchone() is not None
+            connection.execute(f"PRAGMA user_version={FORMAT if sealed else 1}")
             self._used = int(connection.execute("SELECT coalesce(sum(bytes), 0) FROM marks").fetchone()[0])
         except (sqlite3.Error, OSError) as error:
-            raise Corrupt("keep.log-unopenable", path=self.path.name, reason=_reason(error)) from error
+            raise Corrupt("keep.log-unopenable", path=self.path.name, reason=reason(error)) from error
         self._writer = connection
         self._open = True
         if not self._inline:
@@ -150,6 +178,18 @@ class Log:
         """Call ``wake`` on the event loop after batches became durable."""
         self._wakers.append(wake)
 
+    def _unseal(self, connection: sqlite3.Connection) -> None:
+        """Know the key of this log, or refuse to open it."""
+        known = {name for (name,) in connection.execute("SELECT name FROM seals")}
+        if known and self._seal is None:
+            connection.close()
+            raise ConfigProblem("keep.key-missing")
+        if self._seal is not None and self._seal.name not in known:
+            if known:
+                connection.close()
+                raise ConfigProblem("keep.key-other", found=self._seal.name, known=", ".join(sorted(known)))
+            connection.execute("INSERT INTO seals VALUES (?)", (self._seal.name,))
+
     # writing
 
     async def append(self, participant: str, batch: Batch) -> int:
@@ -157,7 +197,7 @@ class Log:
 
         Raises Skippable ``keep.batch-unfit``, Retryable ``keep.log-full``, ``keep.disk-full``, ``keep.closed``.
         """
-        _check(participant, batch)
+        check(participant, batch)
         return await self._write(lambda connection: self._append(connection, participant, batch), wake=True)
 
     async def intend(self, participant: str, position: int, names: Iterable[str]) -> None:
@@ -183,7 +223,7 @@ class Log:
             connection.execute(
                 "UPDATE marks SET stored = max(stored, ?), intended = max(intended, ?), commits = commits + ?,"
                 " latest = coalesce(?, latest) WHERE participant = ?",
-                (position, position, commits, latest, participant),
+                (position, position, commits, self._closed(latest, participant), participant),
             )
             cut = self._clock.now() - int(self._settings.log_retention_s * NS)
             old: list[tuple[int, int]] = []
@@ -205,7 +245,15 @@ class Log:
 
         Stops at the border of a commit that a crash cut short. Raises Corrupt ``keep.log-damaged``.
         """
-        return await self._read(lambda connection: _entries(connection, participant, after, limit_rows))
+
+        def work(connection: sqlite3.Connection) -> list[Logged]:
+            with self._turn:
+                found = _entries(connection, participant, after, limit_rows, self._seal)
+                if found:
+                    self._read_up_to[participant] = max(found[-1].position, self._read_up_to.get(participant, 0))
+                return found
+
+        return await self._read(work)
 
     async def mark(self, participant: str) -> Mark:
         """How far the participant is."""
@@ -220,6 +268,8 @@ class Log:
             if row is None:
                 return Mark(names=listed)
             logged, stored, intended, size, entries, commits, latest = row
+            if latest is not None:
+                latest = opened(self._seal, latest, _owner(participant, "latest"))
             return Mark(logged, stored, intended, size, entries, commits, listed, latest)
 
         return await self._read(work)
@@ -230,10 +280,57 @@ class Log:
             lambda connection: [name for (name,) in connection.execute("SELECT participant FROM marks ORDER BY 1")]
         )
 
+    async def dropped(self, participant: str) -> dict[str, Dropped]:
+        """What the drop policy took, by source, since the log was made."""
+        return await self._read(
+            lambda connection: {
+                source: Dropped(entries, rows, last)
+                for source, entries, rows, last in connection.execute(
+                    "SELECT source, entries, rows, last FROM dropped WHERE participant = ? ORDER BY source",
+                    (participant,),
+                )
+            }
+        )
+
+    async def sample(self, free: int) -> None:
+        """Note the free bytes of the disk at this time, for the forecast; the oldest notes are forgotten."""
+        now = self._clock.now()
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute("INSERT OR REPLACE INTO samples VALUES (?, ?)", (now, free))
+            connection.execute(
+                "DELETE FROM samples WHERE at NOT IN (SELECT at FROM samples ORDER BY at DESC LIMIT ?)", (SAMPLES_MAX,)
+            )
+
+        await self._write(work)
+
+    async def samples(self) -> list[tuple[int, int]]:
+        """Those notes: time (ns) and free bytes, in order."""
+        return await self._read(
+            lambda connection: connection.execute("SELECT at, free FROM samples ORDER BY at").fetchall()
+        )
+
+    async def last_at(self) -> int:
+        """When the newest entry or note was made, ns; 0 for none."""
+
+        def work(connection: sqlite3.Connection) -> int:
+            entry = connection.execute("SELECT at FROM log ORDER BY position DESC LIMIT 1").fetchone()
+            noted = connection.execute("SELECT max(at) FROM samples").fetchone()
+            return max(entry[0] if entry else 0, noted[0] or 0)
+
+        return await self._read(work)
+
+    def busy(self) -> bool:
+        """Whether batches wait to be made durable."""
+        return not self._queue.empty()
+
     # inside
 
+    def _closed(self, data: bytes | None, participant: str) -> bytes | None:
+        return data if data is None or self._seal is None else self._seal.close(data, _owner(participant, "latest"))
+
     def _append(self, connection: sqlite3.Connection, participant: str, batch: Batch) -> int:
-        blob, note = _encode(batch)
+        blob, note = encode(batch, self._seal, _owner(participant, batch.source))
         size = len(blob) + len(note)
         if size > self._settings.batch_bytes_max:
             raise Skippable(
@@ -245,8 +342,14 @@ class Log:
         used = self._used + sum(change[0] for change in self._change.values())
         if used + size > limit:
             used -= self._make_room(connection, used + size - limit)
+            if used + size > limit and self._settings.log_drop == "oldest":
+                used -= self._drop_unread(connection, used + size - limit)
             if used + size > limit:
                 raise Retryable("keep.log-full", used=used, limit=limit)
+        return self._insert(connection, participant, batch, blob, note)
+
+    def _insert(self, connection: sqlite3.Connection, participant: str, batch: Batch, blob: Any, note: bytes) -> int:
+        size = len(blob) + len(note)
         cursor = connection.execute(
             "INSERT INTO log (participant, source, kind, at, rows, size, crc, note, blob) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
@@ -256,7 +359,7 @@ class Log:
                 self._clock.now(),
                 batch.rows.num_rows,
                 size,
-                _crc(note, blob),
+                crc(note, blob),
                 note,
                 blob,
             ),
@@ -284,6 +387,43 @@ class Log:
                 if freed >= need:
                     break
         return freed
+
+    def _drop_unread(self, connection: sqlite3.Connection, need: int) -> int:
+        """Drop the oldest entries that were never handed out, put gap records in their place; the bytes freed by it."""
+        wanted = max(need, self._settings.log_bytes_max // DROP_PART)
+        freed = 0
+        with self._turn:
+            gone: dict[tuple[str, str], list[tuple[int, int, int, list[dict[str, Any]]]]] = {}
+            cursor = connection.execute(
+                "SELECT l.participant, l.source, l.kind, l.position, l.size, l.note, l.blob FROM log l"
+                " LEFT JOIN marks m ON m.participant = l.participant WHERE l.position > coalesce(m.stored, 0) ORDER BY l.position"
+            )
+            with contextlib.closing(cursor):
+                for participant, source, kind, position, size, note, blob in cursor:
+                    if freed >= wanted:
+                        break
+                    if position <= self._read_up_to.get(participant, 0):
+                        continue
+                    batch = decode(source, kind, note, blob, self._seal, _owner(participant, source))
+                    gone.setdefault((participant, source), []).append(
+                        (position, size, batch.rows.num_rows, gap_of(batch))
+                    )
+                    freed += size
+            for (participant, source), entries in gone.items():
+                self._drop(connection, participant, [(position, size) for position, size, _, _ in entries])
+                rows = sum(count for _, _, count, _ in entries)
+                connection.execute(
+                    "INSERT INTO dropped VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO UPDATE SET"
+                    " entries = entries + ?3, rows = rows + ?4, last = ?5",
+                    (participant, source, len(entries), rows, self._clock.now()),
+                )
+                gaps = merged(gap for _, _, _, told in entries for gap in told)
+                batch = Batch(source, "readings", _no_rows(), {"gaps": gaps})
+                blob, note = encode(batch, self._seal, _owner(participant, source))
+                self._insert(connection, participant, batch, blob, note)
+                freed -= len(blob) + len(note)
+                self._trimming -= len(entries)
+        return max(freed, 0)
 
     def _drop(self, connection: sqlite3.Connection, participant: str, entries: list[tuple[int, int]]) -> None:
         if not entries:
@@ -341,7 +481,7 @@ class Log:
         except (sqlite3.Error, OSError) as error:
             self._broken()
             self.refused += wake
-            raise Retryable("keep.disk-full", reason=_reason(error)) from error
+            raise Retryable("keep.disk-full", reason=reason(error)) from error
         except Exception as error:
             self.refused += isinstance(error, GuantongError) and error.code == "keep.log-full"
             self._forget()
@@ -384,7 +524,7 @@ class Log:
             # the transaction is gone: nothing of the group was written, and everybody is told
             self._broken()
             self.refused += sum(wake for _, _, wake in jobs)
-            return [(future, None, Retryable("keep.disk-full", reason=_reason(error))) for _, future, _ in jobs]
+            return [(future, None, Retryable("keep.disk-full", reason=reason(error))) for _, future, _ in jobs]
         return done
 
     def _broken(self) -> None:
@@ -406,7 +546,7 @@ class Log:
                     self._reader = self._connect()
                 return work(self._reader)
             except sqlite3.Error as error:
-                raise Corrupt("keep.log-unopenable", path=self.path.name, reason=_reason(error)) from error
+                raise Corrupt("keep.log-unopenable", path=self.path.name, reason=reason(error)) from error
 
         if self._readers is None:
             return run()
@@ -428,54 +568,9 @@ class Log:
         return connection
 
 
-def _check(participant: str, batch: Batch) -> None:
-    reason = ""
-    if not participant:
-        reason = "no participant"
-    elif batch.kind == "readings":
-        reason = _columns(batch, reading_schema())
-    elif batch.kind == "measurements":
-        reason = _columns(batch, measurement_schema())
-    elif batch.kind != "table":
-        reason = f"unknown kind {batch.kind[:32]!r}"
-    elif not isinstance(batch.note.get("table"), str):
-        reason = "note names no table"
-    if reason:
-        raise Skippable("keep.batch-unfit", source=batch.source, reason=reason)
-
-
-def _columns(batch: Batch, wanted: Any) -> str:
-    # nullability is a promise about values, not a type: sources may leave it out
-    found, known = batch.rows.schema, wanted
-    if found.names == known.names and found.types == known.types:
-        return ""
-    odd = [name for name in known.names if name not in found.names or found.field(name).type != known.field(name).type]
-    return f"columns {odd or found.names} differ"[:200]
-
-
-def _encode(batch: Batch) -> tuple[Any, bytes]:
-    import pyarrow as pa
-
-    try:
-        note = orjson.dumps(dict(batch.note))
-    except TypeError as error:
-        raise Skippable("keep.batch-unfit", source=batch.source, reason=f"note: {error}") from error
-    sink = pa.BufferOutputStream()
-    try:
-        with pa.ipc.new_stream(sink, batch.rows.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
-            writer.write_batch(batch.rows)
-    except pa.ArrowException as error:
-        raise Skippable("keep.batch-unfit", source=batch.source, reason=_reason(error)) from error
-    return sink.getvalue(), note
-
-
-def _crc(note: bytes, blob: Any) -> int:
-    return zlib.crc32(blob, zlib.crc32(note))
-
-
-def _entries(connection: sqlite3.Connection, participant: str, after: int, limit_rows: int) -> list[Logged]:
-    import pyarrow as pa
-
+def _entries(
+    connection: sqlite3.Connection, participant: str, after: int, limit_rows: int, seal: Seal | None
+) -> list[Logged]:
     row = connection.execute("SELECT intended, stored FROM marks WHERE participant = ?", (participant,)).fetchone()
     border = row[0] if row is not None and row[0] > row[1] and after < row[0] else 2**63 - 1
     found: list[Logged] = []
@@ -486,18 +581,26 @@ def _entries(connection: sqlite3.Connection, participant: str, after: int, limit
         (participant, after, border),
     )
     with contextlib.closing(cursor):
-        for position, source, kind, at, rows, crc, note, blob in cursor:
+        for position, source, kind, at, rows, stored, note, blob in cursor:
             if found and total + rows > limit_rows:
                 break
-            if _crc(note, blob) != crc:
+            if crc(note, blob) != stored:
                 if found:
                     break  # hand over what is whole; the next call stops here
                 raise Corrupt("keep.log-damaged", position=position)
-            with pa.ipc.open_stream(pa.py_buffer(blob)) as reader:
-                batch = Batch(source, kind, reader.read_next_batch(), orjson.loads(note))
-            found.append(Logged(position, batch, at))
+            found.append(Logged(position, decode(source, kind, note, blob, seal, _owner(participant, source)), at))
             total += rows
     return found
+
+
+def _no_rows() -> Any:
+    import pyarrow as pa
+
+    return pa.RecordBatch.from_pylist([], reading_schema())
+
+
+def _owner(participant: str, source: str) -> str:
+    return f"log:{participant}:{source}"
 
 
 def _deliver(
@@ -524,7 +627,3 @@ def _resolve(
             future.exception()  # marked as seen: the caller may have left
     for wake in wakers:
         wake()
-
-
-def _reason(error: BaseException) -> str:
-    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__

@@ -21,10 +21,14 @@ __all__ = [
     "ENTRY_KINDS",
     "MEASUREMENT_KEY",
     "READINGS_KEY",
+    "ClockCheck",
     "Filter",
+    "Forecast",
     "KeepSettings",
     "KeepStats",
     "Logged",
+    "Retention",
+    "Upkeep",
     "clean_measurement_schema",
     "clean_schema",
 ]
@@ -102,9 +106,15 @@ class KeepSettings:
     """How much is kept, when it is committed, and what a query may cost."""
 
     log_bytes_max: int = 2 * 1024**3
-    """Most bytes the durable log may hold. Above it, entries already in the tables go first; then new batches are refused."""
+    """Most bytes the durable log may hold. Above it, entries already in the tables go first; then ``log_drop`` decides."""
+    log_drop: str = "refuse"
+    """What a full log does: refuse (the source is not acknowledged and holds its data) or oldest (unread entries go, gap records stay)."""
     log_retention_s: float = 86_400.0
     """How long an entry stays in the log after the tables have it, so that it can be looked at again."""
+    drain_rows_s: int = 2_000_000
+    """A backlog of the log is read at most this fast (rows a second), so that live data is not delayed; 0: no limit."""
+    key_file: str = ""
+    """File with a 32-byte key (raw or hexadecimal) outside the node's directory: log and blobs are encrypted with it. Empty: not."""
     batch_bytes_max: int = 64 * 1024**2
     """Largest batch, as encoded."""
     commit_s: float = 60.0
@@ -119,6 +129,12 @@ class KeepSettings:
     """Where the tables are: a folder or ``s3://bucket/prefix``. Empty: the folder ``tables`` beside the log."""
     storage_options: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Options of the object store (endpoint, region, key), as delta-rs names them. Holds secrets; never shown."""
+    readings_days: float = 0.0
+    """How many days of readings the tables keep where neither a signal nor its grade says otherwise; 0: all."""
+    upkeep_s: float = 3_600.0
+    """How often tables are sorted into few files, retention is kept and replaced files are removed, in seconds; 0: only when asked."""
+    replaced_s: float = 86_400.0
+    """How long a file that upkeep replaced stays, in seconds, for readers elsewhere that still use it."""
     query_threads: int = 2
     """Queries that run at once; others wait."""
     query_seconds: float = 30.0
@@ -129,6 +145,77 @@ class KeepSettings:
     """The process that answers queries ends when nobody has asked for so long. 0: queries run in the node's own process."""
     query_rows_max: int = 1_000_000
     """Most rows one answer may have; ``scan`` has no such limit, since it streams."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long readings are kept, in days; the strictest word on a signal is the nearest: its own, then its grade's, then the default.
+
+    A later stage decides it (grades are govern's); keep only obeys. Revisions of a reading go with it.
+    """
+
+    days: float | None = None
+    """Where nothing nearer is said. None: for ever."""
+    signals: Mapping[int, float] = field(default_factory=dict)
+    """Days by signal id."""
+    grades: Mapping[str, float] = field(default_factory=dict)
+    """Days by grade."""
+    graded: Mapping[int, str] = field(default_factory=dict)
+    """Grade by signal id."""
+
+    def days_of(self, signal_id: int) -> float | None:
+        """How many days readings of a signal stay; None: for ever."""
+        own = self.signals.get(signal_id)
+        return own if own is not None else self.grades.get(self.graded.get(signal_id, ""), self.days)
+
+    def spoken_of(self) -> frozenset[int]:
+        """Signals for which something else than the default may hold."""
+        return frozenset({*self.signals, *(signal for signal, grade in self.graded.items() if grade in self.grades)})
+
+
+@dataclass(frozen=True, slots=True)
+class Upkeep:
+    """What one round of upkeep did to a table."""
+
+    table: str
+    files_before: int
+    files_after: int
+    rows_before: int
+    rows_after: int
+    repeats: int
+    """Rows dropped because the same revision was there already."""
+    expired: int
+    """Rows dropped by retention."""
+    removed: int
+    """Files of older versions removed from the disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """When the disk is full, if it goes on as it did."""
+
+    free_bytes: int
+    bytes_per_day: float | None
+    """How fast free space shrinks; None while the history is too short."""
+    full_at: int | None
+    """Instant, ns; None where it does not shrink or nobody can say."""
+    samples: int
+    since: int | None
+    """First sample used, ns."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClockCheck:
+    """What the node can tell of its own clock without asking anybody."""
+
+    back_s: float
+    """How far the clock stood before the newest entry of the log when the node opened it; 0: not before."""
+    jumped_s: float
+    """Largest step of the clock against the monotonic one since the start, signed."""
+    synchronised: bool | None
+    """Whether the system says its clock follows a time source; None: it does not say."""
+    error_s: float | None
+    """Largest error that the system admits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +278,8 @@ class KeepStats:
     """Rows refused since the start because their position was already committed."""
     trimmed: int
     """Log entries trimmed since the start."""
+    dropped_rows: int = 0
+    """Rows that the drop policy took since the log was made; each is in a gap record."""
     error: str = ""
     """Code of the last failed commit, empty when the last one went well."""
 

@@ -24,9 +24,22 @@ from guantong.base.clock import Clock
 from guantong.base.entry import Entry
 from guantong.base.errors import ConfigProblem, GuantongError, Retryable
 from guantong.keep.delta import MEASUREMENTS, NAMED, READINGS, Table
-from guantong.keep.log import Log
-from guantong.keep.model import COMMITTED, Filter, KeepSettings, KeepStats, Logged
+from guantong.keep.log import Dropped, Log
+from guantong.keep.machine import OwnClock, free_bytes
+from guantong.keep.model import (
+    COMMITTED,
+    ClockCheck,
+    Filter,
+    Forecast,
+    KeepSettings,
+    KeepStats,
+    Logged,
+    Retention,
+    Upkeep,
+)
 from guantong.keep.ports import Note
+from guantong.keep.rules import forecast
+from guantong.keep.seal import load_seal
 from guantong.keep.tail import Latest, Piece, Tail
 from guantong.records import Records, Step
 
@@ -59,6 +72,7 @@ class _State:
     """Positions of tables that are ahead of ``stored``; only after a crash within a commit."""
     storing: asyncio.Lock = field(default_factory=asyncio.Lock)
     committing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    upkeeping: asyncio.Lock = field(default_factory=asyncio.Lock)
     unrecorded: list[Entry] = field(default_factory=list)
     noted: list[Callable[[Step], None]] = field(default_factory=list)
     since: float | None = None
@@ -90,12 +104,18 @@ class Keep:
         self.clock = clock
         self.settings = settings or KeepSettings()
         self._inline = inline
-        self._log = Log(directory / "log.db", clock, self.settings, inline=inline)
+        self.seal = load_seal(self.settings.key_file, directory.parent)
+        self._log = Log(directory / "log.db", clock, self.settings, seal=self.seal, inline=inline)
         self._lock: sqlite3.Connection | None = None
         self._states: dict[str, _State] = {}
         self._opening = asyncio.Lock()
         self._committer: ThreadPoolExecutor | None = None
         self._reader: Reader | None = None
+        self._drained = 0.0
+        """Up to when, on the monotonic clock, the rows that were read so far may be read at the limited rate."""
+        self._retention: Callable[[str], Awaitable[Retention]] | None = None
+        self._upkeep: asyncio.Task[None] | None = None
+        self._own_clock: OwnClock | None = None
         self._closing = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._note: Note | None = None
@@ -121,9 +141,13 @@ class Keep:
         if not self._inline:
             self._committer = ThreadPoolExecutor(1, thread_name_prefix="keep-commit")
 
-    async def start(self) -> None:
-        """As :meth:`open`."""
+    async def start(self, participants: Iterable[str] = ()) -> None:
+        """As :meth:`open`; then the tables of ``participants`` are looked after every ``upkeep_s``."""
         self.open()
+        self._own_clock = OwnClock(self.clock, await self._log.last_at())
+        listed = tuple(participants)
+        if listed and not self._inline and self.settings.upkeep_s > 0:
+            self._upkeep = asyncio.get_running_loop().create_task(self._look_after(listed))
 
     async def stop(self) -> None:
         """Flush every participant, then close. What can't be committed now stays in the log."""
@@ -138,6 +162,11 @@ class Keep:
     async def abandon(self) -> None:
         """Close without flushing, as a crash would: the log holds what the tables lack."""
         self._closing = True
+        if self._upkeep is not None:
+            self._upkeep.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._upkeep
+            self._upkeep = None
         for state in self._states.values():
             if state.timer is not None:
                 state.timer.cancel()
@@ -178,7 +207,13 @@ class Keep:
         After a crash within a commit it stops once at the position of that commit; ask again after storing. Raises Corrupt
         ``keep.log-damaged`` when the next entry is damaged (``error.facts["position"]``).
         """
-        return await self._log.read(participant, after, limit_rows)
+        found = await self._log.read(participant, after, limit_rows)
+        rows, limit = sum(one.batch.rows.num_rows for one in found), self.settings.drain_rows_s
+        if limit and not self._inline and rows >= limit_rows // 2:
+            # a backlog: whoever delivers now goes first
+            self._drained = max(self._drained, self.clock.monotonic() - 1.0) + rows / limit
+            await asyncio.sleep(max(0.0, self._drained - self.clock.monotonic()))
+        return found
 
     def on_append(self, wake: Callable[[], None]) -> None:
         """Call ``wake`` on the event loop after batches became durable."""
@@ -235,6 +270,61 @@ class Keep:
                 failure = failure or error  # one participant's trouble does not keep another's rows waiting
         if failure is not None:
             raise failure
+
+    # upkeep
+
+    def on_retention(self, retention: Callable[[str], Awaitable[Retention]]) -> None:
+        """Ask for each participant how long readings are kept; without it, ``readings_days`` holds for all."""
+        self._retention = retention
+
+    async def keep_up(self, participant: str, retention: Retention | None = None) -> list[Upkeep]:
+        """One round of upkeep over a participant's tables: sort into few files, drop repeats of the same revision, keep retention,
+        remove files that were replaced more than ``replaced_s`` ago. ``retention``: instead of what is asked for by itself.
+
+        Raises Retryable ``keep.table-unwritable``.
+        """
+        from guantong.keep.upkeep import keep_up
+
+        state = await self._state(participant)
+        kept = retention or await self._retained(participant)
+        now = self.clock.now()
+        done = []
+        async with state.upkeeping:
+            for name in sorted(state.names):
+                table = self._table(state, name)
+                done.append(
+                    await self._commit_thread(lambda t=table: keep_up(t, kept, now, self.settings.replaced_s))  # type: ignore[misc]
+                )
+                state.contents.pop(name, None)
+        return done
+
+    async def _retained(self, participant: str) -> Retention:
+        default = Retention(days=self.settings.readings_days or None)
+        return default if self._retention is None else await self._retention(participant)
+
+    async def _look_after(self, participants: Sequence[str]) -> None:
+        while True:
+            await self._log.sample(free_bytes(self.directory))
+            await asyncio.sleep(self.settings.upkeep_s)
+            for participant in participants:
+                try:
+                    await self.keep_up(participant)
+                except GuantongError as error:
+                    _log.warning("upkeep of the tables of %s waits for the next round: %s", participant, error)
+
+    async def forecast(self) -> Forecast:
+        """When the disk that the log lies on is full, from what was free in the last 30 days."""
+        return forecast(await self._log.samples(), free_bytes(self.directory), self.clock.now())
+
+    def clock_check(self) -> ClockCheck:
+        """What can be told of this machine's clock. Raises Retryable ``keep.closed``."""
+        if self._own_clock is None:
+            raise Retryable("keep.closed")
+        return self._own_clock.check()
+
+    async def dropped(self, participant: str) -> Mapping[str, Dropped]:
+        """What the drop policy took of each source."""
+        return await self._log.dropped(participant)
 
     # queries
 
@@ -440,6 +530,7 @@ class Keep:
             refused=self._log.refused,
             repeated=state.repeated,
             trimmed=self._log.trimmed,
+            dropped_rows=sum(one.rows for one in (await self._log.dropped(participant)).values()),
             error=state.error,
         )
 

@@ -16,7 +16,7 @@ from guantong.keep.model import READINGS_KEY, clean_schema
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Latest", "Piece", "Tail", "highest", "in_order", "last_of_each"]
+__all__ = ["Latest", "Piece", "Tail", "first_of_runs", "highest", "in_order", "last_of_each"]
 
 FOLD_ROWS = 65_536
 """So many rows wait before the last values are worked out without being asked for."""
@@ -121,14 +121,14 @@ def last_of_each(rows: pa.Table) -> pa.Table:
     """The last reading of each signal, by signal id."""
     rows = rows.combine_chunks()
     order = _order(rows, "descending")
-    return rows.take(order.filter(_first_of_runs(rows, order, ["signal_id"])))
+    return rows.take(order.filter(first_of_runs(rows, order, ["signal_id"])))
 
 
 def highest(rows: pa.Table) -> pa.Table:
     """Of readings with one identity only the highest revision; sorted by signal, source time and sequence."""
     rows = rows.combine_chunks()
     order = _order(rows, "ascending")
-    return rows.take(order.filter(_first_of_runs(rows, order, READINGS_KEY)))
+    return rows.take(order.filter(first_of_runs(rows, order, READINGS_KEY)))
 
 
 def _order(rows: pa.Table, times: str) -> pa.Array:
@@ -139,7 +139,7 @@ def _order(rows: pa.Table, times: str) -> pa.Array:
     return pc.sort_indices(rows, [*keys, ("revision", "descending"), ("log_position", "descending")])
 
 
-def _first_of_runs(rows: pa.Table, order: pa.Array, key: Sequence[str]) -> pa.Array:
+def first_of_runs(rows: pa.Table, order: pa.Array, key: Sequence[str]) -> pa.Array:
     """Which of the ordered rows begins a run of equal keys; nulls are equal to each other."""
     import numpy as np
     import pyarrow as pa
