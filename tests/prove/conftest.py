@@ -23,6 +23,9 @@ from guantong.records import METADATA, Records
 
 NOTED = EntryKind("test.noted", "Something was noted", "已记录", {"type": "object"})
 
+QUIET = {"audit_every_s": 0.0, "monitor_every_s": 0.0, "anchor_every_s": 0.0}
+"""No rounds by themselves: a standing clock would let them spin. Tests call them."""
+
 
 class MemoryBlobs:
     """keep's port for immutable files, in a dictionary."""
@@ -168,7 +171,7 @@ async def build(clock: Any, wire: Wire) -> AsyncIterator[Callable[..., Any]]:
         records.open(METADATA.create_all)
         keys = ProveKeys(Ed25519Key(sha256(b"log" + did.encode())), Ed25519Key(sha256(b"witness" + did.encode())))
         blobs = MemoryBlobs()
-        chosen = ProveSettings(**{"package_wait_s": 2.0, "gather_s": 0.0, **settings})
+        chosen = ProveSettings(**{**QUIET, "package_wait_s": 2.0, "gather_s": 0.0, **settings})
         prove = Prove(records, blobs, clock, wire, lambda _: keys, chosen)
         await prove.add(did)
         host = did.rpartition(":")[2]

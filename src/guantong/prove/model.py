@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from guantong.base.clock import iso
 from guantong.base.entry import EntryKind
 from guantong.base.keys import Ed25519Key
 from guantong.base.note import COSIGNATURE, ED25519, VerifierKey
@@ -14,7 +15,10 @@ from guantong.prove.figure import FIGURE_KINDS
 
 __all__ = [
     "ENTRY_KINDS",
+    "KEY_ROTATED",
+    "LOG_FORKED",
     "PACKAGE_MADE",
+    "Alarm",
     "AnchorView",
     "Anchored",
     "CheckpointView",
@@ -23,6 +27,7 @@ __all__ = [
     "Peer",
     "ProveKeys",
     "ProveSettings",
+    "Scope",
     "WitnessView",
     "origin_of",
     "witness_name_of",
@@ -156,6 +161,37 @@ class WitnessView:
 
 
 @dataclass(frozen=True, slots=True)
+class AnchorView:
+    """An anchor as it is kept."""
+
+    kind: str
+    size: int
+    root: bytes
+    at: int
+    """Time that it states, ns."""
+    ref: Mapping[str, Any]
+    """What the anchor handed back; verified without network by ``prove.rules``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """Something is wrong with a log."""
+
+    did: str
+    """Whose log."""
+    kind: str
+    """``forked``: two histories; ``rolled-back``: smaller than it was; ``stale``: silent, or not cosigned, for too long."""
+    at: int
+    """When it was found, ns."""
+    facts: Mapping[str, Any]
+    """Sizes, who showed which, or since when."""
+    proof: bytes | None = None
+    """A file that ``guantong verify`` verifies, where there is one."""
+    over: bool = False
+    """Whether it has passed; a fork never does."""
+
+
+@dataclass(frozen=True, slots=True)
 class LogView:
     """What a participant's log says of itself."""
 
@@ -166,6 +202,14 @@ class LogView:
     behind: int
     """Leaves recorded but not yet in the tree."""
     witnesses: tuple[WitnessView, ...] = field(default_factory=tuple)
+    alarms: tuple[Alarm, ...] = ()
+    """What is wrong with this or a partner's log, newest first."""
+    anchors: tuple[AnchorView, ...] = ()
+    """The newest anchor of each kind."""
+    failure: str | None = None
+    """Code of what keeps the tree from growing."""
+    audited_at: int | None = None
+    """When every leaf was last hashed again and found to be what was signed, ns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,16 +228,20 @@ class Anchored:
 
 
 @dataclass(frozen=True, slots=True)
-class AnchorView:
-    """An anchor as it is kept."""
+class Scope:
+    """What of an agreement a package holds: all of it, one transfer, or a period."""
 
-    kind: str
-    size: int
-    root: bytes
-    at: int
-    """Time that it states, ns."""
-    ref: Mapping[str, Any]
-    """What the anchor handed back; verified without network by ``prove.rules``."""
+    transfer: str | None = None
+    """Only what concerns this transfer, by the provider's process id."""
+    start: int | None = None
+    """Only entries recorded from this instant on, ns."""
+    end: int | None = None
+    """Only entries recorded before this instant, ns."""
+
+    def document(self) -> dict[str, str]:
+        """As the manifest states it; empty for the whole agreement."""
+        found = {"transfer": self.transfer, "from": self.start and iso(self.start), "to": self.end and iso(self.end)}
+        return {name: value for name, value in found.items() if value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,4 +274,38 @@ PACKAGE_MADE = EntryKind(
     },
 )
 
-ENTRY_KINDS = (*FIGURE_KINDS, PACKAGE_MADE)
+LOG_FORKED = EntryKind(
+    "prove.log-forked",
+    "A partner's log was found to have two histories; the proof is kept.",
+    "发现某伙伴的日志存在两份不同的历史，证明已保存。",
+    {
+        "type": "object",
+        "required": ["partner", "origin", "first", "second", "proof"],
+        "additionalProperties": False,
+        "properties": {
+            "partner": {"type": "string"},
+            "origin": {"type": "string"},
+            "first": {"type": "integer", "minimum": 1},
+            "second": {"type": "integer", "minimum": 1},
+            "proof": {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"},
+        },
+    },
+)
+
+KEY_ROTATED = EntryKind(
+    "prove.key-rotated",
+    "The key that signs the log and receipts was replaced; the statement is signed by the new key, and by the old one where it is still at hand.",
+    "签署日志和回执的密钥已更换；声明由新密钥签名，旧密钥尚在手时也由其签名。",
+    {
+        "type": "object",
+        "required": ["statement", "reason", "signedByOld"],
+        "additionalProperties": False,
+        "properties": {
+            "statement": {"type": "string"},
+            "reason": {"type": "string", "enum": ["planned", "lost", "compromised"]},
+            "signedByOld": {"type": "boolean"},
+        },
+    },
+)
+
+ENTRY_KINDS = (*FIGURE_KINDS, PACKAGE_MADE, LOG_FORKED, KEY_ROTATED)

@@ -11,7 +11,7 @@ import re
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from guantong.base import evm, timestamp
@@ -281,9 +281,19 @@ class Manifest:
     """Ed25519, 32 bytes."""
     files: Mapping[str, tuple[int, str]]
     """Path to (size, digest)."""
+    scope: Mapping[str, str] = field(default_factory=dict)
+    """``transfer``, ``from`` and ``to`` where the package holds a part of the agreement; empty for the whole."""
 
 
-def manifest(files: Mapping[str, bytes], *, maker: str, agreement_id: str, made_at: int, key: Ed25519Key) -> bytes:
+def manifest(
+    files: Mapping[str, bytes],
+    *,
+    maker: str,
+    agreement_id: str,
+    made_at: int,
+    key: Ed25519Key,
+    scope: Mapping[str, str] | None = None,
+) -> bytes:
     """Canonical JSON that lists every other file by path, size and SHA-256 and carries its maker's signature inside itself.
 
     The signature is over the canonical bytes without the member ``signature``.
@@ -294,6 +304,7 @@ def manifest(files: Mapping[str, bytes], *, maker: str, agreement_id: str, made_
         "maker": maker,
         "agreementId": agreement_id,
         "madeAt": iso(made_at),
+        **({"scope": dict(scope)} if scope else {}),
         "key": b64(key.public),
         "files": [
             {"path": path, "size": len(files[path]), "sha256": hashlib.sha256(files[path]).hexdigest()}
@@ -309,14 +320,21 @@ def read_manifest(data: bytes) -> Manifest:
     document = parse_json(data)
     if not isinstance(document, dict) or canonical_bytes(document) != data:
         raise ValueError("the manifest is not canonical JSON")
-    if set(document) != {"v", "type", "maker", "agreementId", "madeAt", "key", "files", "signature"}:
+    scope = document.get("scope", {})
+    if set(document) - {"scope"} != {"v", "type", "maker", "agreementId", "madeAt", "key", "files", "signature"}:
         raise ValueError("the manifest has other members than it should")
     if document["v"] != 1 or document["v"] is True or document["type"] != "guantong-package":
         raise ValueError("the manifest is of another kind or version")
+    if not isinstance(scope, dict) or set(scope) - {"transfer", "from", "to"} or ("scope" in document and not scope):
+        raise ValueError("the manifest has another scope than packages have")
     signature = document.pop("signature")
     if not isinstance(signature, dict) or set(signature) != {"alg", "value"} or signature["alg"] != "Ed25519":
         raise ValueError("the manifest's signature is not Ed25519")
-    texts = [*(document[member] for member in ("maker", "agreementId", "madeAt", "key")), signature["value"]]
+    texts = [
+        *(document[member] for member in ("maker", "agreementId", "madeAt", "key")),
+        signature["value"],
+        *scope.values(),
+    ]
     if not all(isinstance(text, str) for text in texts):
         raise ValueError("a member of the manifest is not text")
     key = unb64(document["key"])
@@ -340,7 +358,7 @@ def read_manifest(data: bytes) -> Manifest:
         ):
             raise ValueError("the manifest lists a file wrongly")
         files[path] = (size, digest)
-    return Manifest(document["maker"], document["agreementId"], document["madeAt"], key, files)
+    return Manifest(document["maker"], document["agreementId"], document["madeAt"], key, files, scope)
 
 
 # ---- the trust file

@@ -7,7 +7,6 @@ sees it, and one size is never signed twice.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,7 +16,7 @@ from sqlalchemy import and_, func, select
 
 from guantong.base.clock import NS, Clock
 from guantong.base.entry import Entry
-from guantong.base.errors import ConfigProblem, Corrupt, GuantongError, Refused, Retryable, Skippable
+from guantong.base.errors import Corrupt, GuantongError, Skippable
 from guantong.base.merkle import EMPTY_ROOT, Frontier, Tile, consistency_proof, inclusion_proof, leaf_hash
 from guantong.base.note import (
     Checkpoint,
@@ -30,7 +29,7 @@ from guantong.base.note import (
 )
 from guantong.base.wire import Http
 from guantong.keep.ports import Blobs
-from guantong.prove import package, rules
+from guantong.prove import packing, rules
 from guantong.prove.model import (
     PACKAGE_MADE,
     CheckpointView,
@@ -39,11 +38,13 @@ from guantong.prove.model import (
     Peer,
     ProveKeys,
     ProveSettings,
+    Scope,
     WitnessView,
     origin_of,
     witness_name_of,
 )
 from guantong.prove.ports import KeysOf, PackageSource
+from guantong.prove.rounds import Rounds
 from guantong.prove.tables import CHECKPOINTS, COSIGNATURES, PEERS, SUBJECTS, TREES, WITNESSED
 from guantong.prove.tree import Tree
 from guantong.prove.witness import Answer, add_checkpoint, ask_to_cosign, fetch_witness_key
@@ -87,8 +88,8 @@ class Prove:
     ) -> None:
         self._records = records
         self._blobs = blobs
-        self._clock = clock
-        self._http = http
+        self.clock = self._clock = clock
+        self.http = self._http = http
         self._keys = keys
         self.settings = settings or ProveSettings()
         self.source = source
@@ -96,18 +97,26 @@ class Prove:
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._failures: dict[str, str] = {}
+        self.rounds = Rounds(self, records, blobs)
         records.on_commit(self._wake.set)
 
     # ---- running
 
     async def add(self, participant: str) -> None:
-        """Host a participant's log: read where it ended and what partners it has. Raises Corrupt ``prove.tree-damaged``."""
+        """Host a participant's log: read where it ended and what partners it has.
+
+        A log that does not lead to what was signed is hosted too: it signs nothing and says so (:meth:`failure`), the rest goes on.
+        """
         if participant in self._logs:
             return
         one = _Log(
             participant, Tree(participant, self._blobs, lambda first, end: self._leaves(participant, first, end))
         )
-        await self._load(one)
+        try:
+            await self._load(one)
+        except Corrupt as error:
+            self._failures[participant] = error.code
+            log.critical("%s: %s", participant, error)
         for row in await self._records.rows(select(PEERS).where(PEERS.c.participant == participant)):
             self._enlist(one, Peer(row["did"], row["url"], row["evidence_key"], row["witness_key"]))
         for did in one.peers:
@@ -125,10 +134,12 @@ class Prove:
             for one in self._logs.values():
                 for did in one.peers:
                     self._begin_round(one, did)
+            self.rounds.start()
             self._wake.set()
 
     async def stop(self) -> None:
         """Stop following; what is signed is durable, what is not is caught up later."""
+        await self.rounds.stop()
         tasks = [task for one in self._logs.values() for task in one.rounds.values()]
         if self._task is not None:
             tasks.append(self._task)
@@ -308,6 +319,8 @@ class Prove:
     async def audit(self, participant: str) -> int:
         """Hash every leaf again and compare with what was signed. Returns their number. Raises Corrupt ``prove.tree-damaged``."""
         head = await self.checkpoint(participant)
+        if head is None and self.failure(participant):
+            raise Corrupt("prove.tree-damaged", participant=participant, reason="the tree can't be read")
         frontier = Frontier()
         while head is not None and frontier.size < head.size:
             leaves = await self._leaves(participant, frontier.size, min(head.size, frontier.size + 4096))
@@ -317,6 +330,7 @@ class Prove:
                 frontier.append(leaf_hash(leaf))
         if head is not None and frontier.root() != head.root:
             raise Corrupt("prove.tree-damaged", participant=participant, reason="leaves differ from what was signed")
+        await self._log(participant).tree.check_bundles(self.settings.retain_leaves_below)
         return frontier.size
 
     async def view(self, participant: str) -> LogView:
@@ -335,7 +349,34 @@ class Prove:
             head.note if head else None,
             recorded - size,
             tuple(one.witnesses.values()),
+            await self.rounds.alarms(participant),
+            await self.rounds.newest_anchors(participant),
+            self.failure(participant),
+            self.rounds.audited.get(participant),
         )
+
+    async def first_unwitnessed(self, participant: str, size: int) -> int:
+        """When the first checkpoint above a size was signed, ns; now if there is none."""
+        row = await self._records.row(
+            select(func.min(CHECKPOINTS.c.signed_at).label("at")).where(
+                and_(CHECKPOINTS.c.participant == participant, CHECKPOINTS.c.size > size)
+            )
+        )
+        return self._clock.now() if row is None or row["at"] is None else int(row["at"])
+
+    @property
+    def running(self) -> bool:
+        """Whether the room follows the records."""
+        return self._task is not None
+
+    def private_keys(self, participant: str) -> ProveKeys:
+        """The participant's keys, for what is signed in this room."""
+        return self._keys(participant)
+
+    @property
+    def participants(self) -> tuple[str, ...]:
+        """Whose logs are hosted."""
+        return tuple(self._logs)
 
     def failure(self, participant: str) -> str | None:
         """Code of what keeps the tree from growing, or None."""
@@ -396,7 +437,10 @@ class Prove:
         """``POST /witness/add-checkpoint``: cosign a partner's checkpoint (C2SP tlog-witness)."""
         one = self._log(participant)
         logs = [peer.log_vkey for peer in one.peers.values()]
-        return await add_checkpoint(self._records, self._clock, participant, self._keys(participant), logs, body)
+        answer = await add_checkpoint(self._records, self._clock, participant, self._keys(participant), logs, body)
+        if answer.status == 422:
+            await self.rounds.refused(participant, body)
+        return answer
 
     async def monitored(self, participant: str, origin_hash: str) -> bytes | None:
         """The newest checkpoint cosigned of the log whose origin has that SHA-256 (lower-case hex), or None."""
@@ -487,7 +531,7 @@ class Prove:
             one.cosigned.notify_all()
         return one.latest is not head
 
-    # ---- packages
+    # ---- packages and trust
 
     async def numbers_about(self, participant: str, agreement_id: str) -> list[int]:
         """Indexes of the leaves that concern an agreement, in order."""
@@ -499,89 +543,24 @@ class Prove:
         return [int(row["number"]) for row in found]
 
     async def package(
-        self, participant: str, agreement_id: str, out: Path, *, extra: Mapping[str, bytes] | None = None
+        self,
+        participant: str,
+        agreement_id: str,
+        out: Path,
+        *,
+        extra: Mapping[str, bytes] | None = None,
+        scope: Scope | None = None,
     ) -> PackageMade:
-        """Write the package about an agreement to ``out`` (``.guantong.zip`` is added to a name without suffix).
+        """Write the package about an agreement, or about one transfer or period of it, to ``out`` (``.guantong.zip`` is added to a name
+        without suffix).
 
         extra: further files by relative path, such as ``invoices/1.json``. Waits up to ``package_wait_s`` for a cosignature over the
         newest entry about the agreement. Raises Skippable ``prove.no-such-agreement``.
         """
-        documents, numbers = await self._papers(participant, agreement_id)
-        head = await self._head_for_package(participant, numbers[-1] + 1)
-        keys = self._keys(participant)
-        log_key, _ = self.keys_of(participant)
-        witnesses = [
-            (did, key)
-            for did, _at in head.cosigners
-            if (peer := self._log(participant).peers.get(did)) and (key := peer.witness_vkey)
-        ]
-        entries: list[tuple[int, bytes, bytes]] = []
-        for number in numbers:
-            leaf = await self.leaf(participant, number)
-            assert leaf is not None
-            entries.append((number, leaf, (await self.inclusion(participant, number, head)).to_bytes()))
-        path = out if out.suffix else out.with_name(out.name + ".guantong.zip")
-        try:
-            files = package.files(
-                participant=participant,
-                agreement_id=agreement_id,
-                documents=documents,
-                extra=extra or {},
-                entries=entries,
-                log_key=log_key,
-                witnesses=witnesses,
-                name=path.name,
-            )
-            manifest = rules.manifest(
-                files, maker=participant, agreement_id=agreement_id, made_at=self._clock.now(), key=keys.log
-            )
-            data = rules.write_zip({rules.MANIFEST: manifest, **files})
-        except ValueError as error:
-            raise ConfigProblem("prove.package-conflict", reason=str(error)) from error
-        if len(data) > self.settings.max_package_bytes:
-            raise Refused("prove.package-too-large", size=len(data), limit=self.settings.max_package_bytes)
+        made, data = await packing.make(self, participant, agreement_id, out, extra or {}, scope or Scope())
         async with self._records.step(participant) as step:
-            step.record(
-                Entry(
-                    PACKAGE_MADE,
-                    {"agreementId": agreement_id, "manifest": rules.digest_of(manifest), "files": len(files) + 1},
-                )
-            )
-        await asyncio.to_thread(package.write, path, data)
-        return PackageMade(
-            path,
-            len(data),
-            rules.digest_of(data),
-            len(entries),
-            len(files) + 1,
-            min((at for _, at in head.cosigners), default=None),
-        )
-
-    async def _papers(self, participant: str, agreement_id: str) -> tuple[Mapping[str, bytes], list[int]]:
-        """The papers and the leaves that go with them: a receipt answered meanwhile would be in one and not in the other."""
-        documents: Mapping[str, bytes] | None = None
-        for _ in range(10):
-            before = documents
-            documents = await self.source.documents(participant, agreement_id) if self.source else {}
-            if documents == before:
-                break
-            await self.catch_up(participant)
-            numbers = await self.numbers_about(participant, agreement_id)
-        else:
-            raise Retryable("prove.package-moving", agreement=agreement_id)
-        if not numbers or not documents:
-            raise Skippable("prove.no-such-agreement", agreement=agreement_id)
-        return documents, numbers
-
-    async def _head_for_package(self, participant: str, size: int) -> CheckpointView:
-        one = self._log(participant)
-        if one.peers and self._task is not None:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self.settings.package_wait_s):
-                    return await self.witnessed(participant, size)
-        head = await self.witnessed_checkpoint(participant, size) or await self.checkpoint(participant)
-        assert head is not None
-        return head
+            step.record(Entry(PACKAGE_MADE, made))
+        return await packing.store(data)
 
     async def trust_lines(self, participant: str) -> str:
         """The trust file as this participant knows the world: its own keys and its partners' (``guantong trust export``)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Index, LargeBinary, String
+from sqlalchemy import BigInteger, Boolean, Column, Index, LargeBinary, String
 
 from guantong.records.tables import INSTANT, table
 
@@ -108,4 +108,24 @@ FIGURES = table(
     Column("proof", LargeBinary, nullable=False),  # the bundle, JSON
     Column("made_at", INSTANT, nullable=False),
     Index("prove_figures_by_time", "participant", "made_at"),
+)
+
+ANCHORS = table(
+    "prove_anchors",
+    Column("kind", String(32), primary_key=True),  # rfc3161, evm
+    Column("size", BigInteger, primary_key=True),
+    Column("root", LargeBinary, nullable=False),
+    Column("anchored_at", INSTANT, nullable=False),  # as the anchor states
+    Column("ref", LargeBinary, nullable=False),  # canonical JSON of the reference
+)
+
+ALARMS = table(
+    "prove_alarms",
+    Column("did", String(255), primary_key=True),  # whose log
+    Column("kind", String(32), primary_key=True),  # forked, rolled-back, stale
+    Column("subject", String(64), primary_key=True),  # digest of what was found, so that it is told once
+    Column("found_at", INSTANT, nullable=False),
+    Column("facts", LargeBinary, nullable=False),  # canonical JSON
+    Column("proof", LargeBinary),  # base/fork.py, where there is one
+    Column("over", Boolean, nullable=False, default=False),  # a stale log that answers again
 )
