@@ -8,6 +8,7 @@ from typing import Any
 
 from guantong.web.ask import Ask
 from guantong.web.loaders import (
+    compare,
     connect,
     describe,
     exchange,
@@ -52,6 +53,7 @@ PAGES: tuple[Page, ...] = (
     Page("source", "/sources/{name:path}", "connect", connect.source, live=True),
     Page("keep", "/keep", "keep", connect.keep, live=True),
     Page("signals", "/signals", "fuse", fuse.signals),
+    Page("compare", "/signals/compare", "fuse", compare.compare),
     Page("signal", "/signals/{id:int}", "fuse", fuse.signal),
     Page("fuse", "/fuse", "fuse", fuse.account, live=True),
     Page("parts", "/parts", "fuse", fuse.parts, menu=True),

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from guantong.base.finding import Finding
     from guantong.fuse.model import Counts, Gap, Part, Signal
 
-__all__ = ["account", "counts_of", "curve", "finding_of", "gap_of", "part", "parts", "signal", "signals"]
+__all__ = [
+    *("account", "counts_of", "curve", "finding_of", "gap_of", "instant_of", "last_instant"),
+    *("part", "parts", "signal", "signal_of", "signals"),
+]
 
 BUCKETS = 600
 """Points of a curve at most: about one a pixel of a wide sheet."""
@@ -252,7 +255,14 @@ def _digits(value: Any) -> float | None:
     return None if value is None or not math.isfinite(value) else float(f"{value:.7g}")
 
 
-def _instant(text: str) -> int | None:
+async def last_instant(rooms: Rooms, ids: list[int]) -> int | None:
+    """The newest source time among the signals, nanoseconds."""
+    found = [instant_of(row["source_time"]) for row in await _latest(rooms, ids)]
+    return max((one for one in found if one is not None), default=None)
+
+
+def instant_of(text: str) -> int | None:
+    """An instant as people give it: RFC 3339, or seconds since the epoch; None if it is neither."""
     from guantong.base.clock import parse_iso
     from guantong.base.errors import Skippable
 
@@ -269,11 +279,10 @@ async def signal(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     one = known.get(int(ask.path["id"]))
     if one is None:
         raise not_found(f"/signals/{ask.path['id']}")
-    latest = await _latest(rooms, [one.id])
-    newest = _instant(latest[0]["source_time"]) if latest else None
-    end = _instant(ask.query.get("to", "")) or ((newest or rooms.records.clock.now()) + NS)
+    newest = await last_instant(rooms, [one.id])
+    end = instant_of(ask.query.get("to", "")) or ((newest or rooms.records.clock.now()) + NS)
     span = ask.whole("span", 3600, 1, 400 * 86_400)
-    start = _instant(ask.query.get("from", "")) or end - span * NS
+    start = instant_of(ask.query.get("from", "")) or end - span * NS
     if start >= end:
         start = end - span * NS
     numeric = one.type in ("f64", "i64", "mixed", "")
