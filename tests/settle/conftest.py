@@ -77,6 +77,12 @@ class Company:
         assert did == self.partner.did
         return self.partner.key.public
 
+    async def blocks(self, participant: str, record_id: str) -> list[bytes]:
+        return []
+
+    async def ask(self, participant: str, agreement_id: str, kind: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        raise Refused("exchange.question-refused", kind=kind)
+
     async def post(
         self, participant: str, partner: str, path: str, body: Mapping[str, Any]
     ) -> tuple[int, dict[str, Any]]:

@@ -184,7 +184,7 @@ async def test_only_the_provider_of_the_agreement_may_invoice(companies):
     await customer.settle.invoice(CONSUMER, AGREEMENT)
     held = (await customer.settle.invoices(CONSUMER))[0]
     body = {"invoice": {**held.document, "number": "X"}}
-    body["signature"] = customer.settle._sign(CONSUMER, body["invoice"])
+    body["signature"] = customer.settle.sign(CONSUMER, body["invoice"])
     with pytest.raises(Refused) as caught:
         await supplier.settle.receive(PROVIDER, CONSUMER, body)
 

@@ -46,6 +46,14 @@ ERRORS: dict[str, ErrorRow] = {
         "skip", 400, 4,
         "This is not a signed note: {reason}.", "Ask its maker for a note in the C2SP signed-note format.",
         "这不是签名便笺：{reason}。", "请向出具方索取 C2SP signed-note 格式的便笺。"),
+    "base.passphrase-short": ErrorRow(
+        "skip", 400, 4,
+        "The passphrase is shorter than {least} characters.", "Choose a longer one, for example five words drawn by lot.",
+        "口令短于 {least} 个字符。", "请选用更长的口令，例如随机抽取的五个词。"),
+    "base.passphrase-wrong": ErrorRow(
+        "refused", 403, 1,
+        "The passphrase does not open this file, or its beginning was changed.", "Try the passphrase again; if it is right, use another copy of the file.",
+        "口令无法打开该文件，或文件开头已被改动。", "请重新输入口令；若口令无误，请使用文件的其他副本。"),
     "base.signature-bad": ErrorRow(
         "refused", 403, 1,
         "The signature of {signer} does not match.", "Ask the sender to send the original again; do not use these bytes.",
@@ -70,6 +78,14 @@ ERRORS: dict[str, ErrorRow] = {
         "skip", 400, 4,
         "The unit “{unit}” is not known.", "Write it as a UCUM code, for example mm, Cel, kW.h or mm/min.",
         "不认识单位“{unit}”。", "请写成 UCUM 代码，例如 mm、Cel、kW.h 或 mm/min。"),
+    "base.vault-changed": ErrorRow(
+        "refused", 422, 1,
+        "The sealed file was changed or cut off.", "Use another copy of the file; nothing of it was kept.",
+        "加密文件已被改动或截断。", "请使用文件的其他副本；未保留其中任何内容。"),
+    "base.vault-malformed": ErrorRow(
+        "skip", 400, 4,
+        "This is not a sealed file of guantong.", "Give the file that guantong backup wrote.",
+        "这不是 guantong 的加密文件。", "请提供由 guantong backup 写出的文件。"),
     # records
     "records.conflict": ErrorRow(
         "retry", 409, 3,
@@ -193,6 +209,10 @@ ERRORS: dict[str, ErrorRow] = {
         "{base} can't be reached: {reason}.", "Check that it runs and that address and port are right; it is tried again by itself.",
         "无法连接 {base}：{reason}。", "请确认设备在运行、地址和端口正确；系统会自动重试。"),
     # keep
+    "keep.backup-failed": ErrorRow(
+        "retry", 507, 3,
+        "The back-up could not be written ({path}): {reason}.", "Free disk space or choose another place; nothing half-written is left.",
+        "无法写入备份（{path}）：{reason}。", "请腾出磁盘空间或换一个位置；没有留下写了一半的文件。"),
     "keep.batch-unfit": ErrorRow(
         "skip", 422, 4,
         "A batch from {source} does not fit the log: {reason}.", "Send smaller batches with the columns of base/batch.py.",
@@ -277,6 +297,18 @@ ERRORS: dict[str, ErrorRow] = {
         "refused", 503, 1,
         "The query was stopped after {seconds} s.", "Ask for fewer signals or a shorter time.",
         "查询在 {seconds} 秒后被中止。", "请减少信号或缩短时间范围。"),
+    "keep.restore-failed": ErrorRow(
+        "retry", 500, 3,
+        "The back-up {path} could not be restored: {reason}.", "Check the path, the free space and the rights; nothing half-restored is left.",
+        "无法从备份 {path} 恢复：{reason}。", "请检查路径、剩余空间和权限；没有留下恢复了一半的内容。"),
+    "keep.restore-newer": ErrorRow(
+        "corrupt", 500, 5,
+        "The back-up was written by a newer guantong (format {found}; this one knows {known}).", "Install that version or newer.",
+        "备份由更新版本的 guantong 写出（格式 {found}，本版本只认识 {known}）。", "请安装该版本或更新版本。"),
+    "keep.restore-occupied": ErrorRow(
+        "config", 409, 2,
+        "The directory {directory} is not empty.", "Restore into an empty directory, then point the node at it.",
+        "目录 {directory} 不为空。", "请恢复到空目录，再让节点使用它。"),
     "keep.rows-unfit": ErrorRow(
         "config", 500, 2,
         "Rows for the table {table} do not fit it: {reason}.", "Hand over the columns and types of keep/model.py; a named table keeps its types.",

@@ -10,7 +10,11 @@ from guantong.base.entry import EntryKind
 
 __all__ = [
     "AGREED",
+    "BISECT",
+    "CREDIT_NOTE",
     "DISPUTED",
+    "DISPUTE_LOCATED",
+    "DISPUTE_RESOLVED",
     "ENTRY_KINDS",
     "EXPECTED",
     "INVOICE_AGREED",
@@ -18,9 +22,17 @@ __all__ = [
     "INVOICE_DISPUTED",
     "INVOICE_SENT",
     "ISSUED",
+    "LOCATED",
     "MAX_INVOICE_BYTES",
+    "NOTE_AGREED",
+    "PROPOSED",
     "REPLACED",
+    "RESOLVE",
+    "RESOLVED",
     "STATES",
+    "TELL",
+    "CreditNote",
+    "Dispute",
     "Invoice",
     "SettleSettings",
     "Terms",
@@ -37,6 +49,12 @@ STATES: Mapping[str, tuple[str, str]] = {
 }
 """States of an invoice with their names. The provider's goes issued → agreed | disputed, the consumer's expected → agreed | disputed;
 a later invoice of the same agreement makes any of them replaced."""
+
+LOCATED, PROPOSED, RESOLVED = "located", "proposed", "resolved"
+"""States of a dispute: its block is named · one side has proposed what is owed · both have signed it."""
+
+BISECT, TELL, RESOLVE, CREDIT_NOTE = "settle.bisect", "settle.dispute", "settle.resolve", "settle.credit-note"
+"""Kinds of the questions between partners: halves of a stretch of blocks · the block that differs · a proposal · a note to sign."""
 
 MAX_INVOICE_BYTES = 4 * 1024 * 1024
 """An invoice that a partner sends may be this long: about 15,000 receipts."""
@@ -94,6 +112,44 @@ class Invoice:
     """Nanoseconds since the epoch."""
 
 
+@dataclass(frozen=True, slots=True)
+class Dispute:
+    """A disputed receipt once its first differing block is known."""
+
+    record_id: str
+    agreement_id: str
+    role: str
+    partner: str
+    state: str
+    """:data:`LOCATED`, :data:`PROPOSED` or :data:`RESOLVED`."""
+    block: int
+    """Index of the first block that differs."""
+    statement: Mapping[str, Any]
+    """The consumer's statement (:func:`guantong.settle.dispute.located`)."""
+    resolution: Mapping[str, Any] | None
+    """What is owed (:func:`guantong.settle.dispute.resolution`)."""
+    signatures: Mapping[str, Any]
+    """``{statement: [...], resolution: [...]}``."""
+    changed_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class CreditNote:
+    """A credit note as one participant holds it."""
+
+    agreement_id: str
+    role: str
+    state: str
+    """``issued`` or ``agreed``."""
+    number: str
+    invoice: str
+    currency: str
+    total: str
+    document: Mapping[str, Any]
+    signatures: tuple[Mapping[str, str], ...]
+    changed_at: int
+
+
 def _kind(name: str, en: str, zh: str, extra: Mapping[str, Any] | None = None) -> EntryKind:
     text = {"type": "string", "maxLength": 255}
     properties: dict[str, Any] = {
@@ -148,5 +204,72 @@ INVOICE_DISPUTED = _kind(
     _DIFFERENCES,
 )
 
-ENTRY_KINDS = (INVOICE_AGREED, INVOICE_DERIVED, INVOICE_DISPUTED, INVOICE_SENT)
+
+def _plain_kind(name: str, en: str, zh: str, properties: Mapping[str, Any]) -> EntryKind:
+    schema = {
+        "type": "object",
+        "properties": dict(properties),
+        "required": sorted(properties),
+        "additionalProperties": False,
+    }
+    return EntryKind(name, en, zh, schema)
+
+
+_TEXT: Mapping[str, Any] = {"type": "string", "maxLength": 255}
+_HASH: Mapping[str, Any] = {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"}
+_COUNT: Mapping[str, Any] = {"type": "integer", "minimum": 0}
+_PARTIES: Mapping[str, Any] = {"agreementId": _TEXT, "role": {"enum": ["provider", "consumer"]}, "partner": _TEXT}
+
+DISPUTE_LOCATED = _plain_kind(
+    "settle.dispute-located",
+    "A disputed delivery was narrowed down to the first block that differs",
+    "有争议的交付已定位到首个不同的数据块",
+    {
+        **_PARTIES,
+        "recordId": _TEXT,
+        "record": _HASH,
+        "block": _COUNT,
+        "blocks": _COUNT,
+        "messages": _COUNT,
+        "statement": _HASH,
+    },
+)
+DISPUTE_RESOLVED = _plain_kind(
+    "settle.dispute-resolved",
+    "Both sides signed what is owed for a disputed delivery",
+    "双方已就有争议的交付签署应付数量",
+    {
+        **_PARTIES,
+        "recordId": _TEXT,
+        "record": _HASH,
+        "rows": _COUNT,
+        "bytes": _COUNT,
+        "resolution": _HASH,
+        "partnerSignature": _TEXT,
+    },
+)
+NOTE_AGREED = _plain_kind(
+    "settle.credit-note-agreed",
+    "Both sides derived and signed the same credit note",
+    "双方得出同一红字账单并均已签名",
+    {
+        **_PARTIES,
+        "number": _TEXT,
+        "invoice": _TEXT,
+        "currency": _TEXT,
+        "total": _TEXT,
+        "note": _HASH,
+        "partnerSignature": _TEXT,
+    },
+)
+
+ENTRY_KINDS = (
+    DISPUTE_LOCATED,
+    DISPUTE_RESOLVED,
+    INVOICE_AGREED,
+    INVOICE_DERIVED,
+    INVOICE_DISPUTED,
+    INVOICE_SENT,
+    NOTE_AGREED,
+)
 """Kinds of entries of this room."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -34,6 +34,14 @@ class ExchangePartners:
             }
             for receipt in await self._exchange.receipts(participant, agreement_id)
         ]
+
+    async def blocks(self, participant: str, record_id: str) -> Sequence[bytes]:
+        """Leaf hashes of the blocks that this side counted."""
+        return await self._exchange.receipting.blocks(participant, record_id)
+
+    async def ask(self, participant: str, agreement_id: str, kind: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Ask the partner of the agreement."""
+        return await self._exchange.ask(participant, agreement_id, kind, body)
 
     async def terms(self, participant: str, agreement_id: str) -> Terms:
         """Parties and price plan of the agreement. Raises Refused ``exchange.agreement-unknown``."""

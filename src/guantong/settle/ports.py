@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from guantong.base.keys import Ed25519Key
@@ -20,6 +20,10 @@ class Receipts(Protocol):
         """
         ...
 
+    async def blocks(self, participant: str, record_id: str) -> Sequence[bytes]:
+        """Leaf hashes of the blocks of a delivery as this side counted them."""
+        ...
+
     async def terms(self, participant: str, agreement_id: str) -> Terms:
         """The agreement's parties and price plan. Refused with exchange's own code where there is no such agreement."""
         ...
@@ -34,6 +38,10 @@ class Partners(Protocol):
 
     async def partner_key(self, did: str) -> bytes:
         """Public evidence key (Ed25519, 32 bytes) from the partner's DID document. Retryable where it can't be had now."""
+        ...
+
+    async def ask(self, participant: str, agreement_id: str, kind: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Ask the partner of a final agreement a question; the body of its answer."""
         ...
 
     async def post(

@@ -58,12 +58,16 @@ class Countable:
     """(record id, reason)."""
 
 
-def countable(receipts: Iterable[Mapping[str, Any]]) -> Countable:
+def countable(
+    receipts: Iterable[Mapping[str, Any]], *, resolved: Iterable[str] = (), silence: str = "waits"
+) -> Countable:
     """Which receipts count: those the consumer countersigned, and one-sided ones, marked.
 
-    receipts: ``{record, state, ...}`` as :class:`guantong.settle.ports.Receipts` gives them. Offered, silent and disputed ones wait. A
-    record that another counted one corrects (``corrects``: its record id) gives way to it.
+    receipts: ``{record, state, ...}`` as :class:`guantong.settle.ports.Receipts` gives them. Offered and disputed ones wait, the latter
+    until both sides have signed what is owed (``resolved``: their record ids); silent ones as the plan's ``silence`` says. A record that
+    another counted one corrects (``corrects``: its record id) gives way to it.
     """
+    settled = frozenset(resolved)
     records: list[Mapping[str, Any]] = []
     one_sided: set[str] = set()
     left_out: list[tuple[str, str]] = []
@@ -71,7 +75,11 @@ def countable(receipts: Iterable[Mapping[str, Any]]) -> Countable:
         record = receipt["record"]
         state = str(receipt.get("state", "")).lower()
         identity = str(record.get("recordId", ""))
-        if state in ("countersigned", "acknowledged"):
+        if (
+            state in ("countersigned", "acknowledged", "resolved")
+            or (state == "disputed" and identity in settled)
+            or (state == "silent" and silence == "accepted")
+        ):
             records.append(record)
         elif state in ("one-sided", "one_sided"):
             records.append(record)

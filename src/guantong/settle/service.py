@@ -33,12 +33,13 @@ from guantong.settle.model import (
     INVOICE_SENT,
     ISSUED,
     REPLACED,
+    RESOLVED,
     Invoice,
     SettleSettings,
     Terms,
 )
 from guantong.settle.ports import Partners, Receipts
-from guantong.settle.tables import INVOICES
+from guantong.settle.tables import DISPUTES, INVOICES
 
 __all__ = ["OUTBOX_KIND", "PATH", "Settle"]
 
@@ -85,7 +86,7 @@ class Settle:
     async def _invoice(self, participant: str, agreement_id: str) -> Invoice:
         terms = await self.receipts.terms(participant, agreement_id)
         role, partner = _role(terms, participant)
-        ready = rules.countable(await self.receipts.usage(participant, agreement_id))
+        ready = await self.ready(participant, terms)
         if not ready.records:
             raise Refused("settle.nothing-to-invoice", agreement=agreement_id, waiting=len(ready.left_out))
         rows = await self._rows(participant, agreement_id)
@@ -113,7 +114,7 @@ class Settle:
                 partner,
                 ISSUED if role == "provider" else EXPECTED,
                 document,
-                [self._sign(participant, document)],
+                [self.sign(participant, document)],
                 left_out=ready.left_out,
             )
             step.record(_entry(INVOICE_DERIVED, role, partner, document))
@@ -127,8 +128,28 @@ class Settle:
     async def preview(self, participant: str, agreement_id: str) -> dict[str, Any]:
         """The invoice as it would be now; nothing is recorded, and no receipt yet gives an invoice over zero."""
         terms = await self.receipts.terms(participant, agreement_id)
-        ready = rules.countable(await self.receipts.usage(participant, agreement_id))
+        ready = await self.ready(participant, terms)
         return self._derive(terms, ready, "", self.clock.now(), None)
+
+    async def ready(self, participant: str, terms: Terms) -> rules.Countable:
+        """What of an agreement counts by now, with disputes that both sides have resolved."""
+        resolved = [str(one["recordId"]) for one in await self.resolutions(participant, terms.agreement_id)]
+        return rules.countable(
+            await self.receipts.usage(participant, terms.agreement_id),
+            resolved=resolved,
+            silence=str(terms.plan.get("silence", "waits")),
+        )
+
+    async def resolutions(self, participant: str, agreement_id: str) -> list[dict[str, Any]]:
+        """What both sides have signed about disputed receipts of an agreement."""
+        rows = await self.records.rows(
+            select(DISPUTES.c.resolution).where(
+                DISPUTES.c.participant == participant,
+                DISPUTES.c.agreement_id == agreement_id,
+                DISPUTES.c.state == RESOLVED,
+            )
+        )
+        return [orjson.loads(row["resolution"]) for row in rows]
 
     async def invoices(self, participant: str, agreement_id: str | None = None) -> list[Invoice]:
         """Invoices, newest first; replaced ones stay in the list."""
@@ -168,7 +189,7 @@ class Settle:
         theirs = document if answer["verdict"] == AGREED else answer.get("invoice")
         if not isinstance(theirs, dict):
             raise Refused("settle.partner-refused", partner=partner, status=status, answer="no invoice in the dispute")
-        signature = await self._checked_signature(partner, theirs, answer.get("signature"))
+        signature = await self.checked_signature(partner, theirs, answer.get("signature"))
         key = {"agreement_id": row["agreement_id"], "basis": row["basis"]}
         async with self.records.step(participant) as step:
             if row["state"] == ISSUED:
@@ -216,7 +237,7 @@ class Settle:
         receipts = theirs.get("receipts")
         if not isinstance(receipts, list) or not all(isinstance(row, Mapping) and "id" in row for row in receipts):
             raise Skippable("settle.invoice-unusable", reason="it does not name its receipts")
-        signature = await self._checked_signature(partner, theirs, body.get("signature"))
+        signature = await self.checked_signature(partner, theirs, body.get("signature"))
         terms = await self.receipts.terms(participant, agreement_id)
         if terms.provider != partner or terms.consumer != participant:
             raise Refused("settle.not-a-party", agreement=agreement_id, partner=partner)
@@ -233,7 +254,7 @@ class Settle:
     ) -> dict[str, Any]:
         agreement_id, number = terms.agreement_id, str(theirs["number"])
         replaces = theirs.get("replaces")
-        ready = rules.countable(await self.receipts.usage(participant, agreement_id))
+        ready = await self.ready(participant, terms)
         mine = self._derive(
             terms,
             ready,
@@ -242,7 +263,7 @@ class Settle:
             replaces if isinstance(replaces, str) else None,
         )
         same = canonical_bytes(mine) == canonical_bytes(dict(theirs))
-        own = self._sign(participant, mine)
+        own = self.sign(participant, mine)
         found = [] if same else rules.differences(mine, theirs)
         if not same and not found:
             found = [{"receipt": "", "why": "envelope-differs", "mine": digest(mine), "theirs": digest(dict(theirs))}]
@@ -312,7 +333,8 @@ class Settle:
             consumer=terms.consumer,
         )
 
-    def _sign(self, participant: str, document: Mapping[str, Any]) -> dict[str, str]:
+    def sign(self, participant: str, document: Mapping[str, Any]) -> dict[str, str]:
+        """The participant's signature of a document: Ed25519 over its canonical bytes."""
         key = self.partners.evidence_key(participant)
         return {
             "by": participant,
@@ -321,7 +343,8 @@ class Settle:
             "value": b64(key.sign(canonical_bytes(dict(document)))),
         }
 
-    async def _checked_signature(self, partner: str, document: Any, signature: Any) -> dict[str, str]:
+    async def checked_signature(self, partner: str, document: Any, signature: Any) -> dict[str, str]:
+        """A partner's signature once it is verified. Raises Skippable ``settle.invoice-unusable``, Refused ``base.signature-bad``."""
         if not isinstance(document, Mapping) or not isinstance(signature, Mapping):
             raise Skippable("settle.invoice-unusable", reason="the document or its signature is missing")
         try:
