@@ -53,8 +53,21 @@ WIRES: tuple[Wire, ...] = (
     Wire("describe.Who", "exchange", "(request) -> participant and the partner that its identity token names"),
     Wire("describe.Who", "web", "(request) -> participant and the person signed in"),
     Wire("govern.Govern.decide", "exchange", "the Cedar permit that an agreement or an offer compiles to"),
-    Wire("keep.Note", "prove", "note(table, rows) -> what the step that records the commit does: the root over the rows' chunks"),
-    Wire("exchange.Answerer", "prove", "answer(participant, question) -> a figure with its proof, or the chunks a challenge draws"),
+    Wire(
+        "keep.Note",
+        "prove",
+        "note(table, rows) -> what the step that records the commit does: the root over the rows' chunks",
+    ),
+    Wire(
+        "exchange.Answerer",
+        "settle",
+        "answer(participant, question) -> halves of disputed blocks, signed resolutions, credit notes",
+    ),
+    Wire(
+        "exchange.Answerer",
+        "prove",
+        "answer(participant, question) -> a figure with its proof, or the chunks a challenge draws",
+    ),
     Wire("prove.FactorOf", "watch", "factor(name) -> emission factor with basis, year and source, for kgCO2e per part"),
     Wire("exchange.Answerer", "watch", "answer(participant, question) -> one scalar: days of supply"),
     Wire(
@@ -151,7 +164,8 @@ class Node:
         from guantong.records.outbox import Outbox, OutboxSettings
         from guantong.records.schema import migrate
         from guantong.records.service import Records
-        from guantong.settle.model import SettleSettings
+        from guantong.settle.disputes import Disputes
+        from guantong.settle.model import BISECT, CREDIT_NOTE, RESOLVE, TELL, SettleSettings
         from guantong.settle.partners import ExchangePartners
         from guantong.settle.service import OUTBOX_KIND, Settle
         from guantong.value.metering import read_meters, read_quality
@@ -226,6 +240,9 @@ class Node:
         )
         partners = ExchangePartners(self.exchange)
         self.settle = Settle(self.records, partners, partners, self.clock, config.section("settle", SettleSettings))
+        self.disputes = Disputes(self.settle)
+        for kind in (BISECT, TELL, RESOLVE, CREDIT_NOTE):
+            self.exchange.answer(kind, self.disputes)
         self.value = Value(
             self.records,
             read_meters(self.keep, self.connect, self.clock),
@@ -379,6 +396,7 @@ class Node:
             version=__version__,
             figures=self.figures,
             trade=self.trade,
+            disputes=self.disputes,
         )
         return create_app(
             self._rooms,
@@ -524,6 +542,14 @@ class Node:
                 extra[f"invoices/{number:04d}.json"] = canonical_bytes(
                     {"document": dict(invoice.document), "signatures": [dict(one) for one in invoice.signatures]}
                 )
+        for number, note in enumerate(await self.disputes.notes.notes(self.participant, agreement_id), 1):
+            extra[f"credit-notes/{number:04d}.json"] = canonical_bytes(
+                {"document": dict(note.document), "signatures": [dict(one) for one in note.signatures]}
+            )
+        for number, one in enumerate(await self.disputes.disputes(self.participant, agreement_id), 1):
+            extra[f"disputes/{number:04d}.json"] = canonical_bytes(
+                {"statement": dict(one.statement), "resolution": one.resolution, "signatures": dict(one.signatures)}
+            )
         out = folder / f"{sha256(agreement_id.encode()).hex()[:16]}.guantong.zip"
         made = await self.prove.package(self.participant, agreement_id, out, extra=extra)
         return made.path

@@ -11,7 +11,6 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,169 +23,12 @@ from guantong.base.note import ED25519, Policy, VerifierKey, open_note, parse_ch
 from guantong.exchange import rules as exchange
 from guantong.prove import rules
 from guantong.prove.model import origin_of, witness_name_of
+from guantong.prove.verdict import UNREADABLE, Check, Report
 from guantong.settle import rules as settle
 
 __all__ = ["Check", "Report", "load_trust", "main", "verify_package"]
 
-OK, NOT_OK, UNREADABLE, SIGNER_UNKNOWN = 0, 1, 4, 6
-"""Exit codes."""
 _AHEAD_S = 24 * 3600  # a cosignature from further in the future than any clock is wrong by is forged
-
-_VERDICTS = {
-    "ok": ("ok: this package verifies", "通过：存证包核验无误"),
-    "signer-unknown": (
-        "consistent, signer unknown: nothing in it was changed, but who signed it is not confirmed; give --trust",
-        "内容一致，签名者身份未知：包内没有改动，但无法确认是谁签的；请使用 --trust",
-    ),
-    "not-ok": ("not ok: do not rely on this package", "未通过：请勿采信该存证包"),
-}
-
-_CHECKS = {
-    "container": ("The file has the one form a package has", "文件结构唯一且完整"),
-    "manifest": ("The manifest's signature matches", "清单签名相符"),
-    "files": ("Every file is listed and is what the manifest says", "每个文件都在清单之中且与清单一致"),
-    "maker": ("The maker's key is one you trust", "出具方密钥在您的信任文件之中"),
-    "checkpoint": ("The checkpoint is signed by the maker's log", "检查点由出具方的日志签名"),
-    "witnesses": ("Enough witnesses cosigned the checkpoint", "会签检查点的见证方达到要求"),
-    "entries": ("Every entry lies in the log under the checkpoint", "每个条目都在检查点之下的日志中"),
-    "agreement": ("The agreement is the one the log recorded", "合约与日志记录一致"),
-    "receipts": ("Every receipt carries the signatures it claims", "每份回执的签名均属实"),
-    "invoices": ("Every invoice follows from price plan and receipts", "每张账单均可由价格方案和回执重新算出"),
-}
-
-_NOT_PROVEN = (
-    ("that the sensor told the truth", "传感器如实反映了实际情况"),
-    ("that the record is complete, if the meter was bypassed", "计量未被绕过、记录没有缺漏"),
-    ("that a party deleted data it says it deleted", "某一方确已删除其声称删除的数据"),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One check: its name in the table above, whether it held, and the reason if not (or a remark if it did)."""
-
-    name: str
-    ok: bool | None
-    """None: could not be decided without a trust file."""
-    reason: str = ""
-
-    def say(self, language: str) -> str:
-        """The check as a sentence."""
-        if language == "zh":
-            return _CHECKS[self.name][1] + (f"：{rules.in_chinese(self.reason)}" if self.reason else "")
-        return _CHECKS[self.name][0] + (f": {self.reason}" if self.reason else "")
-
-
-@dataclass(slots=True)
-class Report:
-    """What the verifier found."""
-
-    checks: list[Check] = field(default_factory=list)
-    trusted: bool = False
-    """Whether a trust file was given."""
-    agreement_id: str | None = None
-    maker: str | None = None
-    made_at: str | None = None
-    entries: int = 0
-    receipts: dict[str, int] = field(default_factory=dict)
-    """Number by state: ``acknowledged``, ``disputed``, ``one-sided``, ``offered``."""
-    invoices: list[dict[str, str]] = field(default_factory=list)
-    """number, currency, total, signed (by how many)."""
-    signers: list[str] = field(default_factory=list)
-    """DIDs whose signatures on receipts and invoices were verified."""
-    cosigners: list[tuple[str, str]] = field(default_factory=list)
-    """(name of the witness key, time it states)."""
-    known_at: str | None = None
-    """When what is in here was known to witnesses at the latest."""
-
-    @property
-    def verdict(self) -> str:
-        """``ok``, ``signer-unknown`` or ``not-ok``."""
-        if not self.checks or any(check.ok is False for check in self.checks):
-            return "not-ok"
-        return "ok" if self.trusted and all(check.ok for check in self.checks) else "signer-unknown"
-
-    @property
-    def exit_code(self) -> int:
-        """0 ok, 1 not ok, 6 consistent but signer unknown."""
-        return {"ok": OK, "signer-unknown": SIGNER_UNKNOWN, "not-ok": NOT_OK}[self.verdict]
-
-    def proven(self) -> list[tuple[str, str]]:
-        """What the package proves, by whom and when, in both languages. Empty unless the verdict is ok."""
-        if self.verdict != "ok":
-            return []
-        found = [
-            (
-                f"{self.maker} recorded {self.entries} entries about agreement {self.agreement_id}; none was changed since",
-                f"{self.maker} 就合约 {self.agreement_id} 记录了 {self.entries} 个条目，此后均未改动",
-            )
-        ]
-        if self.known_at:
-            names = ", ".join(name for name, _ in self.cosigners)
-            found.append(
-                (
-                    f"they existed at the latest at {self.known_at}, say {names}",
-                    f"最迟在 {self.known_at} 已经存在，见证方：{names}",
-                )
-            )
-        count = self.receipts.get("acknowledged", 0)
-        if count:
-            found.append((f"{count} usage records were signed by both sides", f"{count} 份用量记录由双方签名"))
-        count = self.receipts.get("one-sided", 0) + self.receipts.get("offered", 0)
-        if count:
-            found.append((f"{count} usage records were signed by one side only", f"{count} 份用量记录仅由一方签名"))
-        count = self.receipts.get("disputed", 0)
-        if count:
-            found.append((f"{count} usage records are disputed by the consumer", f"{count} 份用量记录被使用方提出异议"))
-        found += [
-            (
-                f"invoice {item['number'] or '–'} over {item['total']} {item['currency']} follows from them, signed by {item['signed']}",
-                f"账单 {item['number'] or '–'}（{item['total']} {item['currency']}）可由此算出，签名方数：{item['signed']}",
-            )
-            for item in self.invoices
-        ]
-        return found
-
-    def document(self) -> dict[str, Any]:
-        """JSON for programs."""
-        return {
-            "verdict": self.verdict,
-            "exitCode": self.exit_code,
-            "agreementId": self.agreement_id,
-            "maker": self.maker,
-            "madeAt": self.made_at,
-            "entries": self.entries,
-            "receipts": self.receipts,
-            "invoices": self.invoices,
-            "signers": self.signers,
-            "cosigners": [{"witness": name, "at": at} for name, at in self.cosigners],
-            "knownAt": self.known_at,
-            "checks": [
-                {
-                    "name": check.name,
-                    "ok": check.ok,
-                    "reason": check.reason,
-                    "en": check.say("en"),
-                    "zh": check.say("zh"),
-                }
-                for check in self.checks
-            ],
-            "proven": [{"en": en, "zh": zh} for en, zh in self.proven()],
-            "notProven": [{"en": en, "zh": zh} for en, zh in _NOT_PROVEN],
-        }
-
-    def text(self, language: str = "en") -> str:
-        """The report for people."""
-        zh = language == "zh"
-        marks = {True: "✓", False: "✗", None: "?"}
-        lines = [_VERDICTS[self.verdict][zh], ""]
-        lines += [f"  {marks[check.ok]} {check.say(language)}" for check in self.checks]
-        proven = self.proven()
-        if proven:
-            lines += ["", "已证明：" if zh else "Proven:", *(f"  · {item[zh]}" for item in proven)]
-        lines += ["", "不能证明：" if zh else "Not proven:", *(f"  · {item[zh]}" for item in _NOT_PROVEN)]
-        return "\n".join(lines) + "\n"
-
 
 class _Failed(Exception):
     pass
@@ -464,7 +306,12 @@ class _Package:
             paper = self._paper(path, {"document", "signatures"})
             document = paper["document"]
             named = {str(item["id"]) for item in document["receipts"]}
-            count = settle.countable(item for item in self.records if str(item["record"]["recordId"]) in named)
+            resolved = [str(leaf["body"]["recordId"]) for leaf in self._leaves_of("settle.dispute-resolved")]
+            count = settle.countable(
+                (item for item in self.records if str(item["record"]["recordId"]) in named),
+                resolved=resolved,
+                silence=str(self.price.get("silence", "waits")),
+            )
             again = settle.invoice(
                 settle.PricePlan.parse(self.price),
                 count.records,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from guantong.prove.service import Prove
     from guantong.records.outbox import Outbox
     from guantong.records.service import Records
+    from guantong.settle.disputes import Disputes
     from guantong.settle.service import Settle
     from guantong.value.service import Value
     from guantong.watch.service import Watch
@@ -63,3 +64,5 @@ class Rooms:
     """Figures with proof: prove's part that needs keep."""
     trade: FigureTrade = field(default=None)  # type: ignore[assignment]
     """Ordering and challenging partners' figures."""
+    disputes: Disputes = field(default=None)  # type: ignore[assignment]
+    """Disputed deliveries and credit notes: settle's second part."""
