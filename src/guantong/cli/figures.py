@@ -198,6 +198,7 @@ def figure_challenge(place: Place, name: str, count: int) -> None:
     """
     with place.desk(serving=True) as desk:
         data = desk.act("/figures/challenge", figure=name, count=count)
+    data.pop("next", None)
     place.say(data, _checked)
     if data["verdict"] == "wrong":
         raise click.exceptions.Exit(1)

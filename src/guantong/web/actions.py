@@ -22,6 +22,7 @@ from guantong.web.figure_actions import (
     make_figure,
     order_figure,
 )
+from guantong.web.fuse_actions import quality, state_limits
 from guantong.web.loaders.connect import proposal_of
 from guantong.web.rooms import Rooms
 
@@ -534,6 +535,19 @@ ACTIONS: tuple[Action, ...] = (
         verify,
         "verdict",
     ),
+    Action(
+        "/signals/quality",
+        "Judge a signal's quality over a window",
+        (
+            Field("signal"),
+            Field("from", required=False),
+            Field("to", required=False),
+            Field("limits", required=False),
+            Field("propose", required=False),
+        ),
+        quality,
+    ),
+    Action("/signals/limits", "State a signal's limits", (Field("signal"), Field("limits")), state_limits),
     Action(
         "/figures/define",
         "Define a figure with proof",

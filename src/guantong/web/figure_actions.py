@@ -76,6 +76,10 @@ def shown(made: Made) -> dict[str, Any]:
     }
 
 
+def _there(made: Made) -> dict[str, Any]:
+    return {**shown(made), "next": f"/figures/{made.digest}"}
+
+
 async def define_figure(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     """Define a figure: function, inputs and parameters, and how far it may be opened."""
     from guantong.prove.figure import Definition, Input
@@ -107,16 +111,16 @@ async def make_figure(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     cited: Any = ask.query.get("figures", ())
     if cited:
         names = [cited] if isinstance(cited, str) else list(cited)
-        return shown(await rooms.figures.make_of(rooms.participant, _text(ask, "function"), names))
+        return _there(await rooms.figures.make_of(rooms.participant, _text(ask, "function"), names))
     start, end = parse_iso(_text(ask, "from")), parse_iso(_text(ask, "to"))
-    return shown(await rooms.figures.make(rooms.participant, _text(ask, "definition"), start, end))
+    return _there(await rooms.figures.make(rooms.participant, _text(ask, "definition"), start, end))
 
 
 async def order_figure(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     """Order a figure from the partner of an agreement."""
     start, end = parse_iso(_text(ask, "from")), parse_iso(_text(ask, "to"))
     made = await rooms.trade.order(rooms.participant, _text(ask, "agreement"), _text(ask, "definition"), start, end)
-    return shown(made)
+    return _there(made)
 
 
 async def challenge_figure(rooms: Rooms, ask: Ask) -> dict[str, Any]:
@@ -124,8 +128,10 @@ async def challenge_figure(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     name, count = _text(ask, "figure"), _count(ask, "count", 300)
     made = await rooms.figures.figure(rooms.participant, name)
     if made.role == "buyer":
-        return (await rooms.trade.challenge_partner(rooms.participant, name, count)).document()
-    return (await rooms.figures.challenge(rooms.participant, name, count)).document()
+        found = await rooms.trade.challenge_partner(rooms.participant, name, count)
+    else:
+        found = await rooms.figures.challenge(rooms.participant, name, count)
+    return {**found.document(), "next": f"/figures/{name}"}
 
 
 async def list_figures(rooms: Rooms, _: Ask) -> dict[str, Any]:
