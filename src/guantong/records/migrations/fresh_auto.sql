@@ -556,6 +556,13 @@ CREATE TABLE exchange_members (
 	changed_at BIGINT NOT NULL, 
 	PRIMARY KEY (participant, holder, kind)
 );
+CREATE TABLE exchange_renewals (
+	participant VARCHAR(255) NOT NULL, 
+	pid VARCHAR(128) NOT NULL, 
+	refresh_hash VARCHAR(80) NOT NULL, 
+	changed_at BIGINT NOT NULL, 
+	PRIMARY KEY (participant, pid)
+);
 CREATE TABLE fuse_limits (
 	participant VARCHAR(255) NOT NULL, 
 	signal INTEGER NOT NULL, 

@@ -68,6 +68,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("participant", "holder", "kind"),
     )
     op.create_table(
+        "exchange_renewals",
+        sa.Column("participant", sa.String(length=255), nullable=False),
+        sa.Column("pid", sa.String(length=128), nullable=False),
+        sa.Column("refresh_hash", sa.String(length=80), nullable=False),
+        sa.Column("changed_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("participant", "pid"),
+    )
+    op.create_table(
         "fuse_limits",
         sa.Column("participant", sa.String(length=255), nullable=False),
         sa.Column("signal", sa.Integer(), nullable=False),
@@ -212,6 +220,7 @@ def downgrade() -> None:
     op.drop_table("prove_alarms")
     op.drop_table("fuse_suggestions")
     op.drop_table("fuse_limits")
+    op.drop_table("exchange_renewals")
     op.drop_table("exchange_members")
     with op.batch_alter_table("exchange_credentials_issued", schema=None) as batch_op:
         batch_op.drop_index("exchange_credentials_issued_holder")
