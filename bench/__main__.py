@@ -41,6 +41,7 @@ BENCHES: tuple[Bench, ...] = (
     Bench("table", "log to table through a node; one signal's day", structured=True),
     Bench("keep", "durable log and tables beside SQLite, deltalake and DuckDB used directly"),
     Bench("fuse", "rows fused a second", ("--rows", "200000", "--runs", "2")),
+    Bench("quality", "quality kernels beside ioos_qc", ("--rows", "1000000", "--runs", "3")),
     Bench("raw_clean", "NIST's raw recordings beside NIST's own repair: values lost and added", ()),
     Bench("prove", "evidence entries until a signed checkpoint covers them", ("--entries", "600", "--runs", "2")),
 )

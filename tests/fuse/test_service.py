@@ -17,10 +17,12 @@ from sqlalchemy import select
 
 from guantong.base.batch import Batch, measurement_schema, reading_schema
 from guantong.base.clock import NS
+from guantong.base.errors import Skippable
 from guantong.fuse import Fuse, FuseSettings
 from guantong.fuse import Mapping as SignalMapping
 from guantong.fuse.aimc import signal_reference
 from guantong.fuse.model import MapSink, MapSource, Unit
+from guantong.fuse.quality import limits_from
 from guantong.keep.service import Keep
 from guantong.records import METADATA, Records
 from guantong.records.tables import EDGES, LEAVES
@@ -578,3 +580,31 @@ async def test_real_inspection_reports_give_no_false_alarm_and_two_true_ones(
     assert counts.received == counts.kept > 0
     assert len(await shop.fuse.parts(WHO)) == 39
     assert [(one.kind, one.signal) for one in await shop.fuse.findings(WHO)] == findings
+
+
+async def test_a_signal_is_judged_by_the_limits_stated_for_it_and_the_statement_is_on_record(shop):
+    dice = np.random.default_rng(7)
+    values = [float(value) for value in 20 + dice.normal(0, 1, 300)]
+    values[100] = 99.0
+    await shop.take(batch([("t", START + index * NS, value) for index, value in enumerate(values)]))
+    signal = (await shop.fuse.signals(WHO))[0].id
+    before = await shop.fuse.quality(WHO, signal)
+    version = await shop.fuse.set_limits(WHO, signal, {"fail_span": [0, 50], "suspect_span": [10, 30]})
+    after = await shop.fuse.quality(WHO, signal)
+    window = await shop.fuse.quality(WHO, signal, START, START + 50 * NS)
+    judged = {one.check: one for one in after.checks}["gross_range"]
+    leaves = await shop.records.rows(select(LEAVES.c.kind))
+
+    assert {one.check: one.evaluated for one in before.checks}["gross_range"] == 0
+    assert (judged.passed, judged.evaluated, judged.flags[4]) == (299, 300, 1)
+    assert [row["time"] for row in after.worst] == [START + 100 * NS]
+    assert (window.rows, version, await shop.fuse.limits(WHO, signal)) == (
+        50,
+        1,
+        (limits_from({"fail_span": [0, 50], "suspect_span": [10, 30]}), 1),
+    )
+    assert "fuse.limits-set" in {row["kind"] for row in leaves}
+    with pytest.raises(Skippable) as caught:
+        await shop.fuse.quality(WHO, signal + 1)
+
+    assert caught.value.code == "fuse.no-such-signal"

@@ -449,6 +449,10 @@ ERRORS: dict[str, ErrorRow] = {
         "refused", 400, 1,
         "This catalogue filter is not understood.", "Ask without a filter, or with an EDC QuerySpec.",
         "无法识别该目录过滤条件。", "请不带过滤条件查询，或使用 EDC QuerySpec。"),
+    "exchange.grant-refused": ErrorRow(
+        "refused", 400, 1,
+        "The refresh token is not accepted: {reason}.", "Begin a new transfer to get new tokens.",
+        "未接受该刷新令牌：{reason}。", "请发起新的传输以获取新令牌。"),
     "exchange.message-invalid": ErrorRow(
         "refused", 400, 1,
         "The message is not a valid {message}: {reason}.", "Compare it with the Dataspace Protocol 2025-1.",

@@ -15,9 +15,11 @@ __all__ = [
     "CORRECTION_MADE",
     "ENTRY_KINDS",
     "FINDING_MADE",
+    "LIMITS_SET",
     "MAPPING_SET",
     "PARTS_MATCHED",
     "SIGNALS_ADDED",
+    "SUGGESTION_DECIDED",
     "Characteristic",
     "CharacteristicMatch",
     "Correction",
@@ -364,11 +366,31 @@ FINDING_MADE = EntryKind(
     "在数据中发现问题。",
     _schema(id="string", kind="string", source="string", signal="string", start="string", end="string"),
 )
+LIMITS_SET = EntryKind(
+    "fuse.limits-set",
+    "Limits that a signal's quality is held against were stated.",
+    "设定了信号质量的限值。",
+    _schema(signal="integer", version="integer", limits="object"),
+)
+SUGGESTION_DECIDED = EntryKind(
+    "fuse.suggestion-decided",
+    "A person confirmed or rejected a suggested mapping.",
+    "有人确认或拒绝了建议的映射。",
+    _schema(id="string", state="string", signal="integer", target="string"),
+)
 PARTS_MATCHED = EntryKind(
     "fuse.parts-matched",
     "Names of parts were reconciled by rules.",
     "按规则将零件的不同名称归为同一零件。",
     _schema(report="string", parts="integer", digest="string"),
 )
-ENTRY_KINDS = (CORRECTION_MADE, FINDING_MADE, MAPPING_SET, PARTS_MATCHED, SIGNALS_ADDED)
+ENTRY_KINDS = (
+    CORRECTION_MADE,
+    FINDING_MADE,
+    LIMITS_SET,
+    MAPPING_SET,
+    PARTS_MATCHED,
+    SIGNALS_ADDED,
+    SUGGESTION_DECIDED,
+)
 """All kinds of this room."""

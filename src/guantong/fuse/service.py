@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Mapping as Facts
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from sqlalchemy import and_, delete, func, select
@@ -19,17 +20,18 @@ from sqlalchemy import and_, delete, func, select
 from guantong.base.canonical import canonical_bytes, digest
 from guantong.base.clock import Clock
 from guantong.base.entry import Entry
-from guantong.base.errors import GuantongError
+from guantong.base.errors import GuantongError, Skippable
 from guantong.base.finding import Finding
 from guantong.fuse.aimc import mapping_from_element, mapping_to_element
 from guantong.fuse.comparison import Comparison, compare, natural
-from guantong.fuse.model import MAPPING_SET, Correction, Counts, FuseSettings, Gap, Mapping, Part, Signal
+from guantong.fuse.model import LIMITS_SET, MAPPING_SET, Correction, Counts, FuseSettings, Gap, Mapping, Part, Signal
 from guantong.fuse.parts import part_from_json
 from guantong.fuse.stream import Stream
-from guantong.fuse.tables import CORRECTIONS, FINDINGS, GAPS, MAPPINGS, PARTS, SIGNALS, TALLIES
+from guantong.fuse.tables import CORRECTIONS, FINDINGS, GAPS, LIMITS, MAPPINGS, PARTS, SIGNALS, TALLIES
 from guantong.records import Records
 
 if TYPE_CHECKING:
+    from guantong.fuse.quality import Limits, SignalQuality
     from guantong.keep.service import Keep
 
 __all__ = ["Fuse"]
@@ -125,6 +127,79 @@ class Fuse:
             select(MAPPINGS).where(MAPPINGS.c.participant == participant).order_by(MAPPINGS.c.name)
         )
         return [mapping_from_element(orjson.loads(row["document"])) for row in rows]
+
+    async def quality(
+        self,
+        participant: str,
+        signal_id: int,
+        start: int | None = None,
+        end: int | None = None,
+        *,
+        limits: Limits | None = None,
+    ) -> SignalQuality:
+        """Every check of one signal over ``start <= source time < end`` (ns), held against the limits stated for it or those given.
+
+        Raises Skippable ``fuse.no-such-signal``; Refused ``keep.query-too-large``: ask for a shorter window.
+        """
+        from guantong.fuse.quality import evaluate
+
+        limits = limits or (await self.limits(participant, signal_id))[0]
+        frame = await self._frame(participant, signal_id, start, end, limits)
+        return await asyncio.to_thread(evaluate, frame, limits, signal_id=signal_id, start=start, end=end)
+
+    async def proposed_limits(
+        self, participant: str, signal_id: int, start: int | None = None, end: int | None = None
+    ) -> Limits:
+        """Limits read off this window, for a person to look at; they are not put in force. Raises Skippable ``fuse.no-such-signal``."""
+        from guantong.fuse.quality import proposed_limits
+
+        frame = await self._frame(participant, signal_id, start, end, None)
+        return await asyncio.to_thread(proposed_limits, frame)
+
+    async def limits(self, participant: str, signal_id: int) -> tuple[Limits, int]:
+        """The limits in force for a signal with their version; none stated: the defaults, version 0."""
+        from guantong.fuse.quality import Limits, limits_from
+
+        row = await self.records.row(
+            select(LIMITS).where(and_(LIMITS.c.participant == participant, LIMITS.c.signal == signal_id))
+        )
+        return (limits_from(orjson.loads(row["document"])), int(row["version"])) if row else (Limits(), 0)
+
+    async def set_limits(self, participant: str, signal_id: int, document: Facts[str, Any]) -> int:
+        """State limits of a signal; the whole set replaces the one before. Returns its version.
+
+        Raises ConfigProblem ``fuse.limits-invalid``, Skippable ``fuse.no-such-signal``.
+        """
+        from guantong.fuse.quality import limits_from
+
+        limits_from(document)
+        await self._known(participant, signal_id)
+        version = (await self.limits(participant, signal_id))[1] + 1
+        stated = {name: value for name, value in document.items() if value is not None}
+        async with self.records.step(participant) as step:
+            step.upsert(
+                LIMITS, signal=signal_id, version=version, document=canonical_bytes(stated), set_at=self.clock.now()
+            )
+            step.record(Entry(LIMITS_SET, {"signal": signal_id, "version": version, "limits": stated}))
+        return version
+
+    async def _frame(
+        self, participant: str, signal_id: int, start: int | None, end: int | None, limits: Limits | None
+    ) -> Any:
+        from guantong.fuse.quality import frame_of
+
+        await self._known(participant, signal_id)
+        rows = await self.keep.range(participant, [signal_id], start, end)
+        neighbour = None
+        if limits is not None and limits.neighbour is not None:
+            neighbour = await self.keep.range(participant, [limits.neighbour], start, end)
+        return await asyncio.to_thread(frame_of, rows, neighbour=neighbour)
+
+    async def _known(self, participant: str, signal_id: int) -> None:
+        if not await self.records.row(
+            select(SIGNALS.c.id).where(and_(SIGNALS.c.participant == participant, SIGNALS.c.id == signal_id))
+        ):
+            raise Skippable("fuse.no-such-signal", signal=signal_id)
 
     async def counts(self, participant: str, *, kind: str | None = None, source: str | None = None) -> Counts:
         """The account, of everything or of one kind (``readings``, ``measurements``, ``table``) or source."""

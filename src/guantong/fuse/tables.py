@@ -6,7 +6,7 @@ from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, String, 
 
 from guantong.records.tables import INSTANT, table
 
-__all__ = ["CORRECTIONS", "FINDINGS", "GAPS", "MAPPINGS", "PARTS", "SIGNALS", "TALLIES"]
+__all__ = ["CORRECTIONS", "FINDINGS", "GAPS", "LIMITS", "MAPPINGS", "PARTS", "SIGNALS", "SUGGESTIONS", "TALLIES"]
 
 SIGNALS = table(
     "fuse_signals",
@@ -74,6 +74,14 @@ GAPS = table(
     Column("reason", Text, nullable=False),
 )
 
+LIMITS = table(
+    "fuse_limits",
+    Column("signal", Integer, primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("document", LargeBinary, nullable=False),  # canonical JSON of the limits that are stated
+    Column("set_at", INSTANT, nullable=False),
+)
+
 MAPPINGS = table(
     "fuse_mappings",
     Column("name", String(128), primary_key=True),
@@ -88,4 +96,12 @@ PARTS = table(
     Column("design", String(255), nullable=False),
     Column("serial", String(255), nullable=False),
     Column("document", LargeBinary, nullable=False),
+)
+
+SUGGESTIONS = table(
+    "fuse_suggestions",
+    Column("id", String(64), primary_key=True),
+    Column("state", String(16), nullable=False),  # confirmed or rejected; what is open is worked out afresh
+    Column("document", LargeBinary, nullable=False),
+    Column("decided_at", INSTANT, nullable=False),
 )

@@ -1,0 +1,92 @@
+"""Commands about what fusion makes of signals: their quality, their limits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from guantong.cli.root import Place, at_node, language, main, read_text, table
+
+__all__: list[str] = []
+
+_WINDOW = (
+    click.option("--from", "start", help="First instant, RFC 3339. / 起始时刻，RFC 3339 格式。"),
+    click.option("--to", "end", help="Instant after the last, RFC 3339. / 结束时刻（不含），RFC 3339 格式。"),
+)
+
+
+def _pairs(limit: tuple[str, ...]) -> dict[str, Any]:
+    """``name=value`` as a document; values are JSON."""
+    found: dict[str, Any] = {}
+    for one in limit:
+        name, separator, value = one.partition("=")
+        try:
+            found[name] = json.loads(value) if separator else None
+        except json.JSONDecodeError:
+            found[name] = value
+    return found
+
+
+@main.command()
+@click.argument("signal", type=int)
+@_WINDOW[0]
+@_WINDOW[1]
+@click.option(
+    "--limit",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Limit for this answer alone; repeat it. / 仅用于本次的限值，可重复。",
+)
+@click.option("--propose", is_flag=True, help="Propose limits read off the window. / 根据该时段给出建议限值。")
+@at_node
+def quality(
+    place: Place, signal: int, start: str | None, end: str | None, limit: tuple[str, ...], propose: bool
+) -> None:
+    """Judge a signal: every check with what passed of what was evaluated.
+
+    评定信号质量：逐项给出通过数与评定数。
+    """
+    fields: dict[str, Any] = {"signal": str(signal), "from": start, "to": end, "propose": "1" if propose else None}
+    if limit:
+        fields["limits"] = json.dumps(_pairs(limit))
+    with place.desk() as desk:
+        found = desk.act("/signals/quality", **fields)
+    place.say(found, _shown)
+
+
+def _shown(found: Any) -> str:
+    zh = language() == "zh"
+    rows = [
+        {
+            "check": one["name"]["zh" if zh else "en"],
+            "passed": one["passed"],
+            "evaluated": one["evaluated"],
+            "share": None if one["share"] is None else f"{one['share']:.4%}",
+            "suspect": one["flags"].get("suspect", 0),
+            "fail": one["flags"].get("fail", 0),
+            "limits": ", ".join(f"{name}={value}" for name, value in one["limits"].items()),
+        }
+        for one in found["checks"]
+    ]
+    text = table(rows, ("check", "passed", "evaluated", "share", "suspect", "fail", "limits"))
+    text += "\n\n" + ", ".join(f"{name} {count}" for name, count in found["flags"].items())
+    for row in found["worst"]:
+        text += f"\n{row['time']}  {row['value']}  {', '.join(row['checks'])}"
+    if "proposed" in found:
+        text += "\n\n" + json.dumps(found["proposed"], ensure_ascii=False, indent=2)
+    return text
+
+
+@main.command()
+@click.argument("signal", type=int)
+@click.argument("limits", metavar="FILE", type=click.Path(path_type=Path))
+@at_node
+def limits(place: Place, signal: int, limits: Path) -> None:
+    """State a signal's limits from a JSON file; they replace the ones before.
+
+    用 JSON 文件设定信号的限值，替换原有限值。
+    """
+    place.action("/signals/limits", signal=str(signal), limits=read_text(limits))
