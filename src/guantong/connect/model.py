@@ -105,6 +105,9 @@ OWN_TERMS: Mapping[str, str] = {
     "category": "property: MTConnect category, SAMPLE, EVENT or CONDITION",
     "type": "property: MTConnect or OPC UA type",
     "path": "property: where the signal sits in the machine, / between the levels",
+    "scale": "property: factor that a register's value is multiplied with",
+    "offset": "property: what is added to a register's value after that",
+    "bit": "property: which bit of a register is meant, 0 the lowest",
     "unece": "property: UNECE code of the unit (OPC UA EUInformation.unitId)",
     "queue": "OPC UA: how many values the server keeps for an item while the line is down; absent means one a publishing interval of the outage",
     "outage_s": "OPC UA: how long the server is asked to keep session and subscription while the line is down; absent means 600",
@@ -467,7 +470,10 @@ ENTRY_KINDS: tuple[EntryKind, ...] = (FILE_READ, SOURCE_ADDED, SOURCE_REMOVED)
 
 QUARANTINE_REASONS: Mapping[str, tuple[str, str]] = {
     "asset": ("An asset command; assets are not read", "资产命令，不读取资产"),
-    "bad-node": ("The server does not know this node, or refuses it; it is looked up again", "服务器不认识或拒绝该节点，会再次查找"),
+    "bad-node": (
+        "The server does not know this node, or refuses it; it is looked up again",
+        "服务器不认识或拒绝该节点，会再次查找",
+    ),
     "before-birth": ("Data of an edge node whose birth was not seen", "未收到出生报文的边缘节点所发数据"),
     "broken-by-wrap": ("The line was broken at the width of a screen", "该行在屏幕宽度处被截断"),
     "conflict": ("Two versions of the recording stand in one file", "同一文件中并存两个版本的记录"),
@@ -477,6 +483,7 @@ QUARANTINE_REASONS: Mapping[str, tuple[str, str]] = {
     "not-a-number": ("A number was expected", "此处应为数值"),
     "not-finite": ("Not a finite number", "不是有限数值"),
     "not-text": ("Not UTF-8 text", "不是 UTF-8 文本"),
+    "refused": ("The device refuses this item", "设备拒绝读取此项"),
     "time": ("No readable time", "时间无法读取"),
     "too-long": ("Longer than the limit", "超过长度上限"),
     "truncated": ("It ends in the middle", "中途截断"),
