@@ -239,7 +239,16 @@ def base_of(address: str) -> str:
     return address.rstrip("/")
 
 
-def data_address(endpoint: str, token: str, expires_in_s: int | None) -> dict[str, Any]:
+def data_address(
+    endpoint: str,
+    token: str,
+    expires_in_s: int | None,
+    *,
+    refresh_token: str = "",
+    refresh_endpoint: str = "",
+    audience: str = "",
+    kind: str = HTTP_ENDPOINT,
+) -> dict[str, Any]:
     """Where and with which token to pull or push. Source: CX-0018, HttpData-PULL (names of EDC and of Data Plane Signaling, both).
 
     ``expires_in_s`` None: the token lives as long as the transfer.
@@ -249,19 +258,42 @@ def data_address(endpoint: str, token: str, expires_in_s: int | None) -> dict[st
         "authType": "bearer",
         "endpoint": endpoint,
         f"{EDC}endpoint": endpoint,
+        f"{EDC}endpointType": kind,
         f"{EDC}authorization": token,
         f"{EDC}authType": "bearer",
     }
     if expires_in_s is not None:
-        properties[f"{TRACTUSX}expiresIn"] = str(expires_in_s)
+        properties["expiresIn"] = properties[f"{TRACTUSX}expiresIn"] = str(expires_in_s)
+    if refresh_token:
+        for name, value in (("refreshToken", refresh_token), ("refreshEndpoint", refresh_endpoint)):
+            properties[name] = properties[TRACTUSX + name] = value
+        properties[f"{TRACTUSX}refreshAudience"] = audience
     return {
         "@type": "DataAddress",
-        "endpointType": HTTP_ENDPOINT,
+        "endpointType": kind,
         "endpoint": endpoint,
         "endpointProperties": [
             {"@type": "EndpointProperty", "name": name, "value": value} for name, value in properties.items()
         ],
     }
+
+
+def with_token(address: Mapping[str, Any], **renewed: str) -> dict[str, Any]:
+    """The data address with renewed properties, under whichever names it has them."""
+    entries = []
+    for entry in address.get("endpointProperties") or ():
+        name = str(entry.get("name")) if isinstance(entry, dict) else ""
+        plain_name = name.removeprefix(EDC).removeprefix(TRACTUSX)
+        entries.append({**entry, "value": renewed[plain_name]} if plain_name in renewed else entry)
+    return {**address, "endpointProperties": entries}
+
+
+def checked_endpoint(text: str) -> str:
+    """An http(s) address with its query. Raises Refused ``exchange.message-invalid``."""
+    from guantong.exchange.hosting import checked_address
+
+    base, mark, query = text.partition("?")
+    return checked_address(base) + mark + query
 
 
 def properties_of(address: Mapping[str, Any]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
 
 import orjson
 from starlette.routing import BaseRoute, Route
@@ -57,6 +58,7 @@ def routes(exchange: Exchange, participant: str) -> list[BaseRoute]:
         post("/guantong/receipts", served.receipt, plain),
         post("/guantong/questions", served.question, plain),
         Route("/data/{pid}", Endpoint(served.data), methods=["GET"]),
+        Route("/data/{pid}/token", Endpoint(served.token), methods=["POST"]),
         Route("/inbox/{pid}", Endpoint(served.inbox), methods=["POST"]),
     ]
     for path, role in (
@@ -228,6 +230,19 @@ class _Served:
             return _failed("", failure, {}, request)
         return Answer(outgoing.body, headers=outgoing.headers)
 
+    async def token(self, request: Asked) -> Answer:
+        try:
+            form = dict(parse_qsl((await self._body(request)).decode("utf-8", "replace")))
+            answer = await self.exchange.plane.renewal.renew(
+                self.participant,
+                request.path_params["pid"],
+                request.headers.get("authorization", ""),
+                {**dict(request.query_params), **form},
+            )
+        except GuantongError as failure:
+            return _oauth_failed(failure)
+        return Answer(orjson.dumps(answer), media_type=_JSON, headers={"cache-control": "no-store"})
+
     async def inbox(self, request: Asked) -> Answer:
         try:
             record = await self.exchange.pushing.take(
@@ -259,6 +274,13 @@ def _transfer(process: Transfer) -> dict[str, Any]:
 
 def _json(body: Mapping[str, Any], status: int = 200) -> Answer:
     return Answer(orjson.dumps(body), status, media_type=_JSON)
+
+
+def _oauth_failed(failure: GuantongError) -> Answer:
+    # OAuth 2.0, 5.2: the client failed, or its grant did
+    name = "invalid_client" if failure.status == 401 else "invalid_grant"
+    body = {"error": name, "error_description": f"{failure.code}: {failure.message('en')}"}
+    return Answer(orjson.dumps(body), failure.status, media_type=_JSON, headers={"cache-control": "no-store"})
 
 
 def _failed(kind: str, failure: GuantongError, body: Mapping[str, Any], request: Asked) -> Answer:

@@ -17,6 +17,7 @@ __all__ = [
     "PRODUCTS",
     "PULLS",
     "RECEIPTS",
+    "RENEWALS",
     "SEEN",
     "TOKENS_SEEN",
     "TRANSFERS",
@@ -179,4 +180,11 @@ BLOCKS = table(
     Column("record_id", String(128), primary_key=True),
     Column("hashes", LargeBinary, nullable=False),  # leaf hash of each block that was counted, 32 bytes each
     Column("at", INSTANT, nullable=False),
+)
+
+RENEWALS = table(
+    "exchange_renewals",
+    Column("pid", String(128), primary_key=True),
+    Column("refresh_hash", String(80), nullable=False),
+    Column("changed_at", INSTANT, nullable=False),
 )

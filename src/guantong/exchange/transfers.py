@@ -19,7 +19,7 @@ from guantong.exchange.negotiations import Negotiations
 from guantong.exchange.policy import compile_policy
 from guantong.exchange.ports import Access
 from guantong.exchange.processes import Kind, Processes, reason_of
-from guantong.exchange.tables import TRANSFERS
+from guantong.exchange.tables import RENEWALS, TRANSFERS
 from guantong.records.model import Message
 from guantong.records.service import Row, Step
 
@@ -249,8 +249,16 @@ class Transfers:
             lifetime = hosting.settings.access_lifetime_s
             changes["token_hash"] = token_hash(token)
             changes["token_expires"] = step.at + lifetime * NS
+            refresh = b64url(hosting.records.random(32))
+            step.upsert(RENEWALS, pid=process.pid, refresh_hash=token_hash(refresh), changed_at=step.at)
+            endpoint = f"{hosting.hosted(participant).address}/data/{in_path(process.pid)}"
             members["dataAddress"] = data_address(
-                f"{hosting.hosted(participant).address}/data/{in_path(process.pid)}", token, lifetime
+                endpoint,
+                token,
+                lifetime,
+                refresh_token=refresh,
+                refresh_endpoint=f"{endpoint}/token",
+                audience=participant,
             )
         elif word in ("termination", "suspension"):
             members["code"] = f"exchange.{word}"
