@@ -8,7 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from guantong.base.errors import Skippable
-from guantong.base.units import canonical, compatible, convert, unece_code, unit_of
+from guantong.base.units import (
+    absolute_pressure,
+    canonical,
+    compatible,
+    convert,
+    find_unit,
+    refer,
+    unece_code,
+    unit_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -132,3 +141,61 @@ def test_there_and_back_is_the_same_value(family: tuple[str, ...], data: st.Data
     one, other = data.draw(st.sampled_from(family)), data.draw(st.sampled_from(family))
 
     assert convert(convert(value, one, other), other, one) == pytest.approx(value, rel=1e-9, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        ("bar", "bar{gauge}"),
+        ("m3{normal}", "m3"),
+        ("m3{normal}", "m3{standard15}"),
+        ("m3/h{standard20}", "m3/h{standard15}"),
+        ("K", "K{difference}"),
+        ("bar", "mm"),
+    ],
+)
+def test_an_impossible_conversion_names_both_codes(source, target):
+    with pytest.raises(Skippable) as caught:
+        convert(1.0, source, target)
+
+    assert caught.value.code == "base.unit-mismatch"
+    assert source in caught.value.message()
+    assert target in caught.value.message()
+
+
+@pytest.mark.parametrize("code", ["mm{gauge}", "bar{normal}", "bar{difference}", "Cel{standard15}", "m3{gauge}"])
+def test_an_annotation_stands_only_behind_what_it_can_say_something_about(code):
+    assert find_unit(code) is None
+
+
+def test_gauge_pressure_becomes_absolute_only_with_the_pressure_of_the_air():
+    assert absolute_pressure(6.0, "bar{gauge}", "kPa", atmosphere_pa=98_700) == pytest.approx(698.7)
+    assert absolute_pressure(698.7, "kPa", "bar{gauge}", atmosphere_pa=98_700) == pytest.approx(6.0)
+    for source, target in (("bar", "kPa"), ("bar{gauge}", "kPa{gauge}"), ("bar{gauge}", "mm")):
+        with pytest.raises(Skippable):
+            absolute_pressure(1.0, source, target, atmosphere_pa=101_325)
+
+
+def test_a_gas_is_referred_from_one_condition_to_another_by_temperature_and_pressure():
+    # ISO 13443, annex: a cubic metre at 0 degrees takes 1.0549 cubic metres at 15 degrees
+    assert refer(1.0, "m3{normal}", "m3{standard15}") == pytest.approx(288.15 / 273.15)
+    assert refer(60.0, "m3/h{standard20}", "L/min{normal}") == pytest.approx(1000 * 273.15 / 293.15)
+    # one standard cubic foot (60 degrees Fahrenheit, 14.696 psi) is 0.02679 normal cubic metres
+    assert refer(1.0, "[ft_i]3{standard60F}", "m3{normal}") == pytest.approx(0.02679, rel=1e-3)
+    for source, target in (("m3", "m3{normal}"), ("m3{normal}", "m3/h{normal}"), ("bar{gauge}", "bar{gauge}")):
+        with pytest.raises(Skippable):
+            refer(1.0, source, target)
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("scfm", "[ft_i]3/min{standard60F}"),
+        ("Sm3/h", "m3/h{standard15}"),
+        ("Nl/min", "L/min{normal}"),
+        ("标立方米", "m3{normal}"),
+    ],
+)
+def test_common_spellings_of_gas_volumes_name_their_condition(text, code):
+    assert canonical(text) == code
+    assert find_unit(code) is not None

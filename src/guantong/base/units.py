@@ -6,7 +6,11 @@ with a slash where that reads better (``mm/min`` for ``mm.min-1``; both are UCUM
 
 What shares a dimension need not be the same thing. Kept apart, as UCUM annotations in braces: gauge pressure (``bar{gauge}``) from
 absolute, temperature difference (``K{difference}``) from temperature, gas volume at 0 °C and 1013.25 mbar (``m3{normal}``) from actual
-volume; and by quantity kind: torque from energy, frequency from speed of rotation, active from reactive and apparent power.
+volume, and each reference condition from the others (``m3{standard15}``, ``m3{standard20}``, ``[ft_i]3{standard60F}``); and by
+quantity kind: torque from energy, frequency from speed of rotation, active from reactive and apparent power.
+
+What ``convert`` refuses may be asked for by name with what it needs: :func:`absolute_pressure` with the atmosphere's pressure,
+:func:`refer` between reference conditions of a gas.
 """
 
 from __future__ import annotations
@@ -22,7 +26,10 @@ from typing import Any, TypeVar
 
 from guantong.base.errors import Skippable
 
-__all__ = ["UnitOfMeasure", "canonical", "compatible", "convert", "factors", "find_unit", "unece_code", "unit_of"]
+__all__ = [
+    "REFERENCE_CONDITIONS", "UnitOfMeasure", "absolute_pressure", "canonical", "compatible", "convert", "factors", "find_unit", "refer",
+    "unece_code", "unit_of",
+]  # fmt: skip
 
 Values = TypeVar("Values", float, Any)
 """A number, or anything with elementwise arithmetic (numpy array, polars series)."""
@@ -41,7 +48,7 @@ class UnitOfMeasure:
     kinds: frozenset[str]
     """QUDT quantity kinds."""
     annotation: str = ""
-    """``gauge``, ``difference``, ``normal`` or empty."""
+    """``gauge``, ``difference``, a key of REFERENCE_CONDITIONS, or empty."""
     symbol: str = ""
     unece: tuple[str, ...] = ()
     iec61360: tuple[str, ...] = ()
@@ -80,7 +87,9 @@ _NAMES = {
     "mpa(g)": "MPa{gauge}", "inch": "[in_i]", "in": "[in_i]", "inches": "[in_i]", "ft": "[ft_i]", "lb": "[lb_av]", "lbs": "[lb_av]",
     "hp": "[HP]", "kwh": "kW.h", "mwh": "MW.h", "wh": "W.h", "kvarh": "kvar.h", "kvar": "kvar",
     "var": "var", "va": "V.A", "kva": "kV.A", "l": "L", "l/min": "L/min", "lpm": "L/min", "l/h": "L/h", "l/s": "L/s",
-    "gpm": "[gal_us]/min", "nm3": "m3{normal}", "nm3/h": "m3/h{normal}", "percent": "%", "pct": "%", "micron": "um", "µm": "um",
+    "gpm": "[gal_us]/min", "nm3": "m3{normal}", "nm3/h": "m3/h{normal}", "nm3/min": "m3/min{normal}", "nl/min": "L/min{normal}", "标立方米": "m3{normal}",
+    "sm3": "m3{standard15}", "sm3/h": "m3/h{standard15}", "scf": "[ft_i]3{standard60F}", "scfm": "[ft_i]3/min{standard60F}",
+    "scfh": "[ft_i]3/h{standard60F}", "percent": "%", "pct": "%", "micron": "um", "µm": "um",
     "microns": "um", "sec": "s", "seconds": "s", "hours": "h", "hr": "h", "ω": "Ohm", "hz": "Hz", "kw": "kW", "mm": "mm", "delta k": "K{difference}",
     "Δk": "K{difference}", "Δ°c": "Cel{difference}", "tco2": "t", "毫米": "mm", "千瓦": "kW", "千瓦时": "kW.h", "兆帕": "MPa", "安": "A",
     "伏": "V",
@@ -100,6 +109,23 @@ _APART: tuple[tuple[str, frozenset[str]], ...] = (
 """Natures that share a dimension and yet are not converted into each other; the first that fits a unit is its nature."""
 
 _POWER = "A0E0L2I0M1H0T-3D0"
+_PRESSURE, _TEMPERATURE = "A0E0L-1I0M1H0T-2D0", "A0E0L0I0M0H1T0D0"
+_VOLUMES = ("A0E0L3I0M0H0T0D0", "A0E0L3I0M0H0T-1D0")
+
+REFERENCE_CONDITIONS: dict[str, tuple[Fraction, Fraction]] = {
+    "normal": (Fraction("273.15"), Fraction(101_325)),  # DIN 1343, ISO 10780: 0 degrees Celsius
+    "standard15": (Fraction("288.15"), Fraction(101_325)),  # ISO 13443: natural gas
+    "standard20": (Fraction("293.15"), Fraction(101_325)),  # GB/T 17291: oil and gas in China
+    "standard60F": (
+        Fraction(5, 9) * (60 + Fraction("459.67")),
+        Fraction("6894.757293168") * Fraction("14.696"),
+    ),  # US scf
+}
+"""Reference conditions of gas volumes by annotation: temperature in kelvin, pressure in pascal."""
+
+_ANNOTATIONS = {"gauge": (_PRESSURE,), "difference": (_TEMPERATURE,), **dict.fromkeys(REFERENCE_CONDITIONS, _VOLUMES)}
+"""What an annotation may stand behind, by dimension."""
+
 _RAISED = str.maketrans({"²": "2", "³": "3", "·": ".", "×": ".", "∙": ".", "⋅": ".", "μ": "u", "µ": "u"})
 _ATOM = re.compile(r"(.*?[^0-9+-])([+-]?\d+)?$")
 _PREFIX = {"k": 3, "M": 6, "G": 9, "m": -3, "u": -6, "n": -9, "c": -2, "d": -1, "h": 2, "T": 12, "da": 1}
@@ -167,12 +193,14 @@ def unit_of(code: str) -> UnitOfMeasure:
 def find_unit(code: str) -> UnitOfMeasure | None:
     """The unit with that UCUM code, or None. Products, quotients and metric prefixes of known units are put together."""
     base, annotation = code, ""
-    for word in ("gauge", "difference", "normal"):
+    for word in _ANNOTATIONS:
         if code.endswith("{" + word + "}"):
             base, annotation = code.removesuffix("{" + word + "}"), word
     unit = _table().codes.get(base) or _composed(base)
     if unit is None or not annotation:
         return unit
+    if unit.dimension not in _ANNOTATIONS[annotation]:
+        return None
     # a difference has no zero point
     offset = Fraction(0) if annotation == "difference" else unit.offset
     return UnitOfMeasure(
@@ -308,6 +336,32 @@ def convert(values: Values, source: str, target: str) -> Values:
     if slope == 1.0 and shift == 0.0:
         return values
     return values * slope + shift if shift else values * slope
+
+
+def absolute_pressure(values: Values, source: str, target: str, *, atmosphere_pa: float) -> Values:
+    """Gauge pressure as absolute pressure, or the other way round, with the atmosphere's pressure at the gauge in pascal.
+
+    Raises Skippable ``base.unit-mismatch`` unless exactly one of both units is a gauge pressure.
+    """
+    one, other = unit_of(source), unit_of(target)
+    if one.dimension != _PRESSURE or other.dimension != _PRESSURE or (one.annotation == other.annotation):
+        raise Skippable("base.unit-mismatch", source=source, target=target)
+    slope = one.factor / other.factor
+    shift = atmosphere_pa / float(other.factor)
+    return values * float(slope) + (shift if one.annotation else -shift)
+
+
+def refer(values: Values, source: str, target: str) -> Values:
+    """A gas volume, or flow of volume, at one reference condition as the same amount of gas at another, as an ideal gas.
+
+    V2 = V1 · (T2/T1) · (p1/p2). Compressibility is left out (below 0.1 % for air near these conditions). Raises Skippable
+    ``base.unit-mismatch`` unless both units name their condition.
+    """
+    one, other = unit_of(source), unit_of(target)
+    before, after = REFERENCE_CONDITIONS.get(one.annotation), REFERENCE_CONDITIONS.get(other.annotation)
+    if before is None or after is None or one.dimension != other.dimension:
+        raise Skippable("base.unit-mismatch", source=source, target=target)
+    return values * float(one.factor / other.factor * (after[0] / before[0]) * (before[1] / after[1]))
 
 
 def factors(code: str, among: Iterable[str]) -> list[tuple[str, float, float]]:
