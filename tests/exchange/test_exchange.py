@@ -127,20 +127,45 @@ async def test_every_entry_recorded_has_the_declared_shape(pair, agreed, started
     assert seen >= 18
 
 
-async def test_the_intent_is_on_record_before_the_first_byte(pair, agreed, started):
-    provider, consumer = pair
+@pytest.mark.parametrize("whole_bytes", [0, 1024 * 1024])
+async def test_the_intent_is_on_record_before_the_first_byte(companies, agreed, started, whole_bytes):
+    provider, consumer = await companies("localhost:7001", whole_bytes=whole_bytes), await companies("localhost:7002")
     transfer_id = await started(provider, consumer, await agreed(provider, consumer))
-    recorded_when_rows_were_read = []
+    answered = provider.network.apps["localhost:7001"]
+    recorded_when_the_answer_began = []
 
-    async def rows(participant, dataset_id, start=None, end=None):
-        recorded_when_rows_were_read.extend(provider.leaves("exchange.delivery-intended"))
-        for batch in provider.table.to_batches():
-            yield batch
+    async def watched(scope, receive, send):
+        async def sending(event):
+            if scope["path"].startswith("/data/") and event["type"] == "http.response.start":
+                recorded_when_the_answer_began.extend(provider.leaves("exchange.delivery-intended"))
+            await send(event)
 
-    provider.exchange.hosting.rows = rows
+        await answered(scope, receive, sending)
+
+    provider.network.apps["localhost:7001"] = watched
     await pulled(consumer, transfer_id)
 
-    assert len(recorded_when_rows_were_read) == 1
+    assert len(recorded_when_the_answer_began) == 1
+
+
+async def test_rows_that_can_not_be_read_are_no_delivery(pair, agreed, started):
+    provider, consumer = pair
+    agreement_id = await agreed(provider, consumer, policy=counted(1))
+    transfer_id = await started(provider, consumer, agreement_id)
+    real = provider.exchange.hosting.rows
+
+    async def rows(participant, dataset_id, start=None, end=None):
+        raise Retryable("keep.query-lost", reason="for a test")
+        yield
+
+    provider.exchange.hosting.rows = rows
+    with pytest.raises(Retryable):
+        await pulled(consumer, transfer_id)
+    provider.exchange.hosting.rows = real
+    table = await pulled(consumer, transfer_id)
+
+    assert table.num_rows == 3
+    assert len(provider.leaves("exchange.delivery-intended")) == 1
 
 
 # -- identity at the door
@@ -614,18 +639,21 @@ async def test_a_wrong_token_is_refused(pair, agreed, started):
     assert provider.leaves("exchange.delivery-intended") == []
 
 
-async def test_an_expired_token_is_refused(companies, agreed, started):
+async def test_an_expired_token_is_refused_and_renewed(companies, agreed, started):
     clock = MovableClock()
     provider = await companies("localhost:7001", clock=clock)
     consumer = await companies("localhost:7002", clock=clock)
     transfer_id = await started(provider, consumer, await agreed(provider, consumer))
     await pulled(consumer, transfer_id)
+    transfer = await consumer.exchange.transfer(consumer.did, transfer_id)
 
     clock.shift = 3600 * NS
 
-    with pytest.raises(Refused) as refused:
-        await pulled(consumer, transfer_id)
-    assert "401" in refused.value.facts["reason"]
+    token = token_of(transfer.data_address)[1]
+    assert (await fetch(provider, transfer.partner_pid, token))[0] == 401
+    await pulled(consumer, transfer_id)
+    renewed = await consumer.exchange.transfer(consumer.did, transfer_id)
+    assert token_of(renewed.data_address)[1] != token
 
 
 @pytest.mark.parametrize(
@@ -817,8 +845,21 @@ async def test_a_receipt_offered_twice_at_once_gets_one_answer(pair, agreed, sta
     assert answers[0] == answers[1] == answers[2]
 
 
-async def test_the_end_of_a_delivery_leaves_after_its_usage_record_is_durable(pair, agreed, started, network):
+async def test_a_small_delivery_leaves_after_its_usage_record_is_durable(pair, agreed, started):
     provider, consumer = pair
+    agreement_id = await agreed(provider, consumer)
+    transfer_id = await started(provider, consumer, agreement_id)
+    sizes, recorded = [], []
+
+    async for piece in consumer.exchange.pull_bytes(consumer.did, transfer_id):
+        sizes.append(len(piece))
+        recorded = [r.record["bytes"] for r in await provider.exchange.receipts(provider.did, agreement_id)]
+
+    assert recorded == [sum(sizes)]
+
+
+async def test_the_end_of_a_delivery_leaves_after_its_usage_record_is_durable(companies, agreed, started):
+    provider, consumer = await companies("localhost:7001", whole_bytes=0), await companies("localhost:7002")
     agreement_id = await agreed(provider, consumer)
     transfer_id = await started(provider, consumer, agreement_id)
     held = []

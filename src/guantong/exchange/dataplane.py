@@ -1,14 +1,15 @@
 """HttpData-PULL, both sides: who holds the token of a started transfer may fetch the data, counted and recorded.
 
 Order on the provider's side: token, state, terms, decision; then one durable step with the intent and the count; then bytes; then the
-signed usage record. A delivery stops when its transfer or its terms end.
+signed usage record, before the end leaves. What is small enough to be at hand whole has its record in the step of its intent, and leaves
+in one piece. A delivery stops when its transfer or its terms end.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +20,14 @@ from guantong.exchange.encoding import ARROW, ArrowReader, Encoder, negotiated
 from guantong.exchange.hosting import Hosting
 from guantong.exchange.identity import same_token
 from guantong.exchange.messages import token_of
-from guantong.exchange.model import DELIVERY_INTENDED, DELIVERY_REFUSED, Agreement, Transfer
+from guantong.exchange.model import DELIVERY_INTENDED, DELIVERY_REFUSED, Agreement, ExchangeSettings, Transfer
 from guantong.exchange.negotiations import Negotiations
 from guantong.exchange.policy import Terms, compile_policy
 from guantong.exchange.ports import Access
 from guantong.exchange.receipts import Counting, Delivery, Receipts
+from guantong.exchange.renewal import Renewal
 from guantong.exchange.transfers import Transfers, token_hash
+from guantong.records.service import Step
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -40,7 +43,7 @@ class Outgoing:
     """A delivery whose intent is durable: headers and the body, to be sent at once."""
 
     headers: Mapping[str, str]
-    body: AsyncIterator[bytes]
+    body: bytes | AsyncIterator[bytes]
 
 
 class DataPlane:
@@ -51,6 +54,7 @@ class DataPlane:
         self._negotiations = negotiations
         self._transfers = transfers
         self._receipts = receipts
+        self.renewal = Renewal(hosting, transfers)
         self._finishing: set[asyncio.Task[Any]] = set()
         self._terms: dict[str, Terms] = {}
 
@@ -77,13 +81,22 @@ class DataPlane:
             raise _token("it is not that of the transfer")
         if hosting.clock.now() >= transfer.token_expires:
             raise _token("it has expired")
-        return await self.begin(participant, transfer, accept=accept, query=query)
+        return await self._begin(participant, transfer, accept=accept, query=query, whole=True)
 
-    async def begin(self, participant: str, transfer: Transfer, *, accept: str, query: Mapping[str, str]) -> Outgoing:
-        """A delivery of a started transfer, pulled with its token or pushed by us: terms, decision, durable intent.
+    async def begin(
+        self, participant: str, transfer: Transfer, *, accept: str, query: Mapping[str, str]
+    ) -> tuple[Mapping[str, str], AsyncIterator[bytes]]:
+        """A delivery that we push, its headers and its body in pieces: terms, decision, durable intent; its record when its end leaves.
 
         Raises Refused with 403; nothing has left then.
         """
+        outgoing = await self._begin(participant, transfer, accept=accept, query=query, whole=False)
+        assert not isinstance(outgoing.body, bytes)
+        return outgoing.headers, outgoing.body
+
+    async def _begin(
+        self, participant: str, transfer: Transfer, *, accept: str, query: Mapping[str, str], whole: bool
+    ) -> Outgoing:
         hosting = self.hosting
         now = hosting.clock.now()
         if transfer.state != "STARTED":
@@ -95,25 +108,50 @@ class DataPlane:
         start, end = _time(query, "start"), _time(query, "end")
         record_id = hosting.new_id()
         form = negotiated(accept)
+        counting = Counting(hosting.settings.block_bytes)
+        delivery = Delivery(record_id, now, purpose, "row", True, counting)
+        headers = {
+            "content-type": form,
+            RECORD_HEADER: record_id,
+            BLOCK_HEADER: str(counting.block_bytes),
+            "cache-control": "no-store",
+        }
+        intent = Entry(
+            DELIVERY_INTENDED,
+            {
+                "record": record_id,
+                "agreement": agreement.id,
+                "transfer": transfer.pid,
+                "partner": transfer.partner,
+                "dataset": agreement.dataset_id,
+                "format": form,
+                "purpose": purpose,
+            },
+        )
+
+        def intend(step: Step) -> None:
+            step.count(counter, 1, limit=terms.count)
+            step.record(intent)
+
+        reading = _Reading(
+            hosting.rows(participant, agreement.dataset_id, start, end), form, hosting.settings, counting
+        )
+        kept = False
         try:
-            uses = await hosting.records.counter(participant, counter) if terms.count is not None else 0
+            uses = await hosting.records.counter(participant, counter)
             await self._allow(participant, transfer, agreement, terms, purpose, now, uses)
-            async with hosting.records.step(participant) as step:
-                step.count(counter, 1, limit=terms.count)
-                step.record(
-                    Entry(
-                        DELIVERY_INTENDED,
-                        {
-                            "record": record_id,
-                            "agreement": agreement.id,
-                            "transfer": transfer.pid,
-                            "partner": transfer.partner,
-                            "dataset": agreement.dataset_id,
-                            "format": form,
-                            "purpose": purpose,
-                        },
+            if whole and (body := await reading.whole()) is not None:
+                # no message of the transfer comes between: it is still open when the record says that it was delivered
+                async with self._transfers.processes.lock(participant, transfer.pid):
+                    if not await self._still(participant, transfer.pid, terms):
+                        raise Refused("exchange.decision-denied", reason="the transfer has ended")
+                    await self._receipts.delivering(
+                        participant, transfer, agreement, delivery, first=uses == 0, beside=intend
                     )
-                )
+                return Outgoing(headers, body)
+            async with hosting.records.step(participant) as step:
+                intend(step)
+            kept = True
         except Refused as error:
             async with hosting.records.step(participant) as step:
                 step.record(
@@ -128,25 +166,10 @@ class DataPlane:
                     )
                 )
             raise
-        counting = Counting(hosting.settings.block_bytes)
-        body = self._body(
-            participant,
-            transfer,
-            agreement,
-            terms,
-            form,
-            counting,
-            Delivery(record_id, now, purpose, "row", True, counting),
-            start,
-            end,
-        )
-        headers = {
-            "content-type": form,
-            RECORD_HEADER: record_id,
-            BLOCK_HEADER: str(counting.block_bytes),
-            "cache-control": "no-store",
-        }
-        return Outgoing(headers, body)
+        finally:
+            if not kept:
+                await reading.close()
+        return Outgoing(headers, self._body(participant, transfer, agreement, terms, reading, delivery))
 
     async def _allow(
         self,
@@ -181,34 +204,26 @@ class DataPlane:
         transfer: Transfer,
         agreement: Agreement,
         terms: Terms,
-        form: str,
-        counting: Counting,
+        reading: _Reading,
         delivery: Delivery,
-        start: int | None,
-        end: int | None,
     ) -> AsyncIterator[bytes]:
-        encoder = Encoder(form)
-        chunk_rows = self.hosting.settings.chunk_rows
+        counting = delivery.counting
         complete = recorded = False
         try:
-            async with aclosing(self.hosting.rows(participant, agreement.dataset_id, start, end)) as batches:  # type: ignore[type-var]
-                async for batch in batches:
-                    for at in range(0, batch.num_rows, chunk_rows) if batch.num_rows else (0,):
-                        chunk = batch.slice(at, chunk_rows)
-                        if not await self._still(participant, transfer.pid, terms):
-                            return
-                        piece = await asyncio.to_thread(_piece, encoder, chunk, counting)
-                        if piece:
-                            yield piece
-            last = encoder.end()
-            if last:
-                counting.add(last)
+            async for piece in reading.pieces():
+                if not await self._still(participant, transfer.pid, terms):
+                    return
+                counting.add(piece.data)
+                counting.rows += piece.rows
+                if piece.data and not piece.last:
+                    yield piece.data
             complete = recorded = True
             # the record is durable before the end leaves: whoever has a whole delivery will be offered its receipt
             await asyncio.shield(self._ended(participant, transfer, agreement, delivery, counting, complete=True))
-            if last:
-                yield last
+            if piece.data:
+                yield piece.data
         finally:
+            await reading.close()
             if not recorded:
                 # the caller may be gone and this task cancelled: the record of what left is made by a task of its own
                 self._ended(participant, transfer, agreement, delivery, counting, complete=complete)
@@ -260,7 +275,13 @@ class DataPlane:
 
             url += ("&" if "?" in url else "?") + "purpose=" + quote(purpose)
         started_at = hosting.clock.now()
-        async with hosting.http.stream("GET", url, headers={"authorization": token, "accept": accept}) as stream:
+        async with AsyncExitStack() as open_streams:
+            headers = {"authorization": token, "accept": accept}
+            stream = await open_streams.enter_async_context(hosting.http.stream("GET", url, headers=headers))
+            if stream.status == 401 and (renewed := await self.renewal.refreshed(participant, transfer)):
+                transfer = renewed
+                headers["authorization"] = token_of(transfer.data_address)[1]
+                stream = await open_streams.enter_async_context(hosting.http.stream("GET", url, headers=headers))
             if not 200 <= stream.status < 300:
                 await _refusal(stream.status, stream.chunks(), transfer.partner)
             record_id = stream.headers.get(RECORD_HEADER, "")[:128]
@@ -284,7 +305,8 @@ class DataPlane:
                         agreement,
                         Delivery(hosting.new_id(), started_at, purpose, "row", complete, counting),
                     )
-                await asyncio.shield(self._finish(finish))
+                # the receipt waits until our count is durable, the data need not
+                self._finish(finish)
 
     async def pull(self, participant: str, pid: str, *, purpose: str = "") -> AsyncIterator[pa.RecordBatch]:
         """The record batches of a started transfer. Raises Skippable ``exchange.body-unreadable`` where it is no whole Arrow stream."""
@@ -305,11 +327,68 @@ class DataPlane:
         return task
 
 
-def _piece(encoder: Encoder, chunk: pa.RecordBatch, counting: Counting) -> bytes:
-    piece = encoder.encode(chunk)
-    counting.add(piece)
-    counting.rows += chunk.num_rows
-    return piece
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    data: bytes
+    rows: int
+    last: bool
+
+
+class _Reading:
+    """The rows of a delivery as pieces of its body, counted when they are taken."""
+
+    def __init__(
+        self, batches: AsyncIterator[pa.RecordBatch], form: str, settings: ExchangeSettings, counting: Counting
+    ) -> None:
+        self._batches = batches
+        self._encoder = Encoder(form)
+        self._chunk_rows = settings.chunk_rows
+        self._whole_bytes = settings.whole_bytes
+        self._counting = counting
+        self._ready: list[_Piece] = []
+        self._made = self._encoded()
+
+    async def whole(self) -> bytes | None:
+        """The whole body, counted, if it is small; else None, and :meth:`pieces` begins at its beginning."""
+        size = 0
+        async for piece in self._made:
+            self._ready.append(piece)
+            size += len(piece.data)
+            if size > self._whole_bytes:
+                return None
+        body = b"".join(piece.data for piece in self._ready)
+        self._counting.add(body)
+        self._counting.rows += sum(piece.rows for piece in self._ready)
+        return body
+
+    async def pieces(self) -> AsyncIterator[_Piece]:
+        """The pieces in order; the last one is the end of the body, with or without bytes."""
+        while self._ready:
+            yield self._ready.pop(0)
+        async for piece in self._made:
+            yield piece
+
+    async def close(self) -> None:
+        """Read no further."""
+        await self._made.aclose()
+        close = getattr(self._batches, "aclose", None)
+        if close is not None:
+            await close()
+
+    async def _encoded(self) -> AsyncGenerator[_Piece, None]:
+        async for batch in self._batches:
+            for at in range(0, batch.num_rows, self._chunk_rows) if batch.num_rows else (0,):
+                chunk = batch.slice(at, self._chunk_rows)
+                # a small piece takes less time than its way to another thread and back
+                if chunk.nbytes < _SMALL_BYTES:
+                    data = self._encoder.encode(chunk)
+                else:
+                    data = await asyncio.to_thread(self._encoder.encode, chunk)
+                yield _Piece(data, chunk.num_rows, last=False)
+        yield _Piece(self._encoder.end(), 0, last=True)
+
+
+_SMALL_BYTES = 128 * 1024
 
 
 def _time(query: Mapping[str, str], name: str) -> int | None:

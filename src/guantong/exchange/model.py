@@ -64,6 +64,9 @@ class ExchangeSettings:
     chunk_rows: int = 10_000
     """Rows in one record batch of a delivery."""
 
+    whole_bytes: int = 1024 * 1024
+    """A delivery of at most so many bytes leaves in one piece, its usage record durable with its intent."""
+
     block_bytes: int = 65_536
     """Size of the blocks of a delivered body whose hashes form the content root of the receipt."""
 

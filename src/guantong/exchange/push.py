@@ -122,10 +122,10 @@ class Pushes:
         return None
 
     async def _deliver(self, participant: str, transfer: Transfer, target: HttpTarget | S3Target) -> None:
-        outgoing = await self._plane.begin(participant, transfer, accept=ARROW, query={})
-        media_type = outgoing.headers["content-type"]
+        headers, pieces = await self._plane.begin(participant, transfer, accept=ARROW, query={})
+        media_type = headers["content-type"]
         http, clock = self.hosting.http, self.hosting.clock
-        async with aclosing(outgoing.body) as body:  # type: ignore[type-var]
+        async with aclosing(pieces) as body:  # type: ignore[type-var]
             if isinstance(target, S3Target):
                 key = target.key or f"{transfer.pid}.arrow"
                 await put_object(
@@ -139,8 +139,8 @@ class Pushes:
                 headers={
                     **target.headers,
                     "content-type": media_type,
-                    RECORD_HEADER: outgoing.headers[RECORD_HEADER],
-                    BLOCK_HEADER: outgoing.headers[BLOCK_HEADER],
+                    RECORD_HEADER: headers[RECORD_HEADER],
+                    BLOCK_HEADER: headers[BLOCK_HEADER],
                 },
                 timeout_s=3600.0,
                 max_bytes=64 * 1024,

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 from sqlalchemy import and_, select
 
-from guantong.base.canonical import b64, canonical_bytes, digest, unb64url
+from guantong.base.canonical import b64, canonical_bytes, digest, sha256, unb64url
 from guantong.base.clock import iso
 from guantong.base.entry import Entry
 from guantong.base.errors import GuantongError, Refused, Retryable
@@ -35,6 +35,8 @@ from guantong.exchange.tables import BLOCKS, PULLS, RECEIPTS
 from guantong.exchange.transfers import Transfers, counted_by_consumer
 from guantong.records.model import Edge, Message
 from guantong.records.service import Row, Step
+
+_RECEIPT = tuple(column.name for column in RECEIPTS.c)
 
 __all__ = ["Counting", "Receipts", "receipt_of"]
 
@@ -123,16 +125,41 @@ class Receipts:
         state = "offered" if counted_by_consumer(transfer) else "one-sided"
         return await self._make(participant, transfer, agreement, delivery, state=state)
 
+    async def delivering(
+        self,
+        participant: str,
+        transfer: Transfer,
+        agreement: Agreement,
+        delivery: Delivery,
+        *,
+        first: bool,
+        beside: Callable[[Step], None],
+    ) -> Receipt:
+        """As :meth:`delivered`, for a delivery that is about to leave in one piece; ``beside``: what is written in the same step, before
+        it. ``first``: there was none under the agreement before.
+        """
+        return await self._make(participant, transfer, agreement, delivery, state="offered", first=first, beside=beside)
+
     async def _make(
-        self, participant: str, transfer: Transfer, agreement: Agreement, delivery: Delivery, *, state: str
+        self,
+        participant: str,
+        transfer: Transfer,
+        agreement: Agreement,
+        delivery: Delivery,
+        *,
+        state: str,
+        first: bool = False,
+        beside: Callable[[Step], None] | None = None,
     ) -> Receipt:
         hosting = self.hosting
         identity = hosting.hosted(participant).identity
         lock = self._locks.get((participant, transfer.pid)) or asyncio.Lock()
         self._locks[(participant, transfer.pid)] = lock
         async with lock:
-            seq, prev = await self._previous(participant, transfer.pid)
+            seq, prev = (0, "") if first else await self._previous(participant, transfer.pid)
             async with hosting.records.step(participant) as step:
+                if beside is not None:
+                    beside(step)
                 provider, consumer = (
                     (participant, transfer.partner) if transfer.role == "provider" else (transfer.partner, participant)
                 )
@@ -165,7 +192,9 @@ class Receipts:
                     "clock": "system",
                     "salt": b64(hosting.records.random(16)),
                 }
-                signature = b64(identity.evidence_key.sign(canonical_bytes(record)))
+                signed = canonical_bytes(record)
+                record_hash = "sha256:" + sha256(signed).hex()
+                signature = b64(identity.evidence_key.sign(signed))
                 receipt = Receipt(
                     record_id=delivery.record_id,
                     agreement_id=agreement.id,
@@ -179,7 +208,7 @@ class Receipts:
                     countersignature={},
                     recorded_at=step.at,
                 )
-                record_hash = self._insert(step, receipt)
+                self._insert(step, receipt, record_hash)
                 step.upsert(BLOCKS, record_id=delivery.record_id, hashes=delivery.counting.hashes(), at=step.at)
                 if state == "offered":
                     step.send(
@@ -338,6 +367,7 @@ class Receipts:
                     countersignature=countersignature,
                     recorded_at=step.at,
                 ),
+                str(statement["record"]),
             )
             self._record_answer(
                 step, str(record["recordId"]), agreement.id, "consumer", caller.did, state, countersignature
@@ -357,9 +387,7 @@ class Receipts:
         return [receipt_of(row) for row in rows]
 
     async def _known(self, participant: str, record_id: str) -> Receipt | None:
-        row = await self.hosting.records.row(
-            select(RECEIPTS).where(and_(RECEIPTS.c.participant == participant, RECEIPTS.c.record_id == record_id))
-        )
+        row = await self.hosting.records.find(RECEIPTS, _RECEIPT, participant=participant, record_id=record_id)
         return receipt_of(row) if row else None
 
     async def _count_of(self, participant: str, record_id: str) -> Mapping[str, Any] | None:
@@ -369,9 +397,7 @@ class Receipts:
         future = self._pulling.setdefault(name, asyncio.get_running_loop().create_future())
         if future.done():
             return future.result()
-        row = await self.hosting.records.row(
-            select(PULLS.c.counted).where(and_(PULLS.c.participant == participant, PULLS.c.record_id == record_id))
-        )
+        row = await self.hosting.records.find(PULLS, ("counted",), participant=participant, record_id=record_id)
         if row:
             if self._pulling.get(name) is future:
                 del self._pulling[name]
@@ -425,8 +451,7 @@ class Receipts:
         except ValueError as error:
             raise _bad("its provider's evidence key is unreadable") from error
 
-    def _insert(self, step: Step, receipt: Receipt) -> str:
-        record_hash = digest(dict(receipt.record))
+    def _insert(self, step: Step, receipt: Receipt, record_hash: str) -> None:
         step.insert(
             RECEIPTS,
             record_id=receipt.record_id,
@@ -457,7 +482,6 @@ class Receipts:
         step.link(
             Edge(f"exchange:agreement:{receipt.agreement_id}", f"exchange:receipt:{receipt.record_id}", "delivered")
         )
-        return record_hash
 
     def _record_answer(
         self,
