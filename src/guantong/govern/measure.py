@@ -57,6 +57,7 @@ async def measure(participant: str, dataset: Dataset, describe: Describe, fuse: 
 
     The window is from the first to the last instant of its rows, ``now`` where they state none. Raises what reading its rows raises.
     """
+    import pyarrow as pa
     import pyarrow.compute as pc
 
     readings = dataset.kind == "readings"
@@ -65,10 +66,11 @@ async def measure(participant: str, dataset: Dataset, describe: Describe, fuse: 
     async for batch in describe.rows(participant, dataset.id):
         seen.rows += batch.num_rows
         seen.sources |= set(pc.unique(batch.column("source")).to_pylist())
-        times = pc.min_max(batch.column(column))
+        # times of readings are in nanoseconds already, those of measurements in microseconds
+        times = pc.min_max(batch.column(column).cast(pa.timestamp("ns", tz="UTC")).cast(pa.int64())).as_py()
         for instant in (times["min"], times["max"]):
-            if instant.is_valid:
-                seen.meet(int(instant.cast("timestamp[ns, UTC]").value))
+            if instant is not None:
+                seen.meet(instant)
         if readings:
             seen.good += pc.sum(pc.less(batch.column("status"), _UNCERTAIN)).as_py() or 0
         else:
