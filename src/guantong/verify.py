@@ -1,4 +1,4 @@
-"""The stranger's verifier: reads one package, trusts nothing in it, needs no network, no database and no guantong node.
+"""The stranger's verifier: reads one package, or the proof that a log was forked, trusts nothing in it, needs no network, no database and no guantong node.
 
 ``guantong verify --trust KEYS PACKAGE``; the same code travels in every package as ``verify.pyz``. It imports only ``base`` and the
 stages' ``model`` and ``rules``; beside Python it needs ``cryptography``.
@@ -17,18 +17,29 @@ from typing import Any
 from guantong.base.canonical import canonical_bytes, digest, unb64
 from guantong.base.clock import NS, iso, parse_iso
 from guantong.base.errors import ConfigProblem, GuantongError, Refused, Skippable
+from guantong.base.fork import contradicts, parse_fork
 from guantong.base.keys import verify_ed25519
-from guantong.base.merkle import leaf_hash, verify_inclusion
-from guantong.base.note import ED25519, Policy, VerifierKey, open_note, parse_checkpoint, parse_policy, parse_proof
+from guantong.base.merkle import leaf_hash, verify_consistency, verify_inclusion
+from guantong.base.note import (
+    ED25519,
+    Policy,
+    VerifierKey,
+    open_note,
+    parse_checkpoint,
+    parse_note,
+    parse_policy,
+    parse_proof,
+)
 from guantong.exchange import rules as exchange
 from guantong.prove import rules
 from guantong.prove.model import origin_of, witness_name_of
 from guantong.prove.verdict import UNREADABLE, Check, Report
 from guantong.settle import rules as settle
 
-__all__ = ["Check", "Report", "load_trust", "main", "verify_package"]
+__all__ = ["Check", "Report", "load_trust", "main", "verify_fork", "verify_package"]
 
 _AHEAD_S = 24 * 3600  # a cosignature from further in the future than any clock is wrong by is forged
+
 
 class _Failed(Exception):
     pass
@@ -42,6 +53,32 @@ def load_trust(path: Path) -> rules.Trust:
         raise ConfigProblem("prove.trust-unreadable", reason=type(error).__name__) from error
     except Skippable as error:
         raise ConfigProblem("prove.trust-unreadable", reason=error.message()) from error
+
+
+def verify_fork(data: bytes, trust: rules.Trust | None = None) -> Report:
+    """Verify a proof that a log has two histories (``base/fork.py``). The verdict is ``ok`` if the fork is proven."""
+    report = Report(trusted=trust is not None, kind="fork")
+    try:
+        fork = parse_fork(data)
+        origin = parse_checkpoint(parse_note(fork.first).text).origin
+        report.maker = origin
+        report.checks.append(Check("fork-file", ok=True, reason=origin))
+        if trust is None:
+            first, second = (parse_checkpoint(parse_note(note).text) for note in (fork.first, fork.second))
+            if not contradicts(first, second, fork.root, fork.consistency):
+                raise Refused("base.no-fork", reason="the two checkpoints may be of one history")
+            report.checks.append(Check("fork-signatures", ok=None, reason="no trust file was given"))
+        else:
+            keys = trust.policy.logs.get(origin, ())
+            if not keys:
+                raise _Failed(f"the trust file does not list the log {origin}")
+            first, second = fork.verify(keys)
+            report.checks.append(Check("fork-signatures", ok=True, reason=origin))
+        report.checks.append(Check("fork", ok=True, reason=f"{first.size}, {second.size}"))
+    except (GuantongError, _Failed) as error:
+        reason = error.message() if isinstance(error, GuantongError) else str(error)
+        report.checks.append(Check("fork", ok=False, reason=reason))
+    return report
 
 
 def verify_package(data: bytes, trust: rules.Trust | None = None, *, now_ns: int | None = None) -> Report:
@@ -73,6 +110,7 @@ def verify_package(data: bytes, trust: rules.Trust | None = None, *, now_ns: int
         ("checkpoint", package.checkpoint),
         ("witnesses", package.witnesses),
         ("entries", package.entries),
+        ("anchors", package.anchors),
         ("agreement", package.agreement),
         ("receipts", package.receipts),
         ("invoices", package.invoices),
@@ -111,6 +149,7 @@ class _Package:
         self.report.maker = self.manifest.maker
         self.report.agreement_id = self.manifest.agreement_id
         self.report.made_at = self.manifest.made_at
+        self.report.scope = dict(self.manifest.scope)
         return True, self.manifest.maker
 
     def listing(self) -> tuple[bool | None, str]:
@@ -193,10 +232,50 @@ class _Package:
                 raise _Failed(f"{name}.json is no entry of the maker's log")
             if self.manifest.agreement_id not in rules.subjects(data):
                 raise _Failed(f"{name}.json is about another agreement")
-            parse_iso(leaf["at"])
+            if not self._in_scope(leaf):
+                raise _Failed(f"{name}.json lies outside what the package is about")
             self.leaves[proof.index] = leaf
         self.report.entries = len(self.leaves)
         return True, str(len(self.leaves))
+
+    def _in_scope(self, leaf: Mapping[str, Any]) -> bool:
+        """Whether an entry lies within the transfer or period that the manifest states; the agreement's own entry always does."""
+        scope, at = self.manifest.scope, parse_iso(leaf["at"])
+        if leaf["kind"] == "exchange.agreement-made":
+            return True
+        record = leaf["body"].get("record")
+        transfer = record.get("transferProcessId") if isinstance(record, Mapping) else None
+        return not (
+            ("transfer" in scope and transfer not in (None, scope["transfer"]))
+            or ("from" in scope and at < parse_iso(scope["from"]))
+            or ("to" in scope and at >= parse_iso(scope["to"]))
+        )
+
+    def anchors(self) -> tuple[bool | None, str]:
+        for path in sorted(path for path in self.files if path.startswith("anchors/") and path.endswith(".json")):
+            paper = self._paper(path, {"ref", "consistency"})
+            found = rules.anchor_of(paper["ref"], self.trust)
+            if found.origin != self.head.origin:
+                raise _Failed(f"{path} anchors another log")
+            if found.size <= max(self.leaves):
+                raise _Failed(f"{path} is older than an entry")
+            one, two = (found.size, found.root), (self.head.size, self.head.root)
+            first, second = sorted((one, two), key=lambda item: item[0])
+            if not verify_consistency(*first, *second, [unb64(item) for item in paper["consistency"]]):
+                raise _Failed(f"{path} is not of the history in this package")
+            self.report.anchors.append(
+                {"kind": str(paper["ref"]["kind"]), "at": iso(found.at), "by": found.by, "confirmed": found.confirmed}
+            )
+        if not self.report.anchors:
+            return True, "there is none"
+        remark = ", ".join(f"{item['at']} {item['kind']}" for item in self.report.anchors)
+        unconfirmed = [item for item in self.report.anchors if not item["confirmed"]]
+        if self.trust is None:
+            return None, f"no trust file was given; unconfirmed: {remark}"
+        return (
+            True,
+            f"{len(unconfirmed)} of {len(self.report.anchors)} unconfirmed: {remark}" if unconfirmed else remark,
+        )
 
     def agreement(self) -> tuple[bool | None, str]:
         paper = self._paper(rules.AGREEMENT_PATH, {"agreement", "price", "terms"})
@@ -373,7 +452,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Verify a package without network or database. 离线核验存证包。",
         epilog="Exit codes 退出码: 0 ok 通过, 1 not ok 未通过, 4 unreadable 无法读取, 6 consistent, signer unknown 一致但签名者未知",
     )
-    parser.add_argument("package", type=Path, help="the package 存证包 (.guantong.zip)")
+    parser.add_argument(
+        "package",
+        type=Path,
+        help="the package 存证包 (.guantong.zip), or the proof of a forked log 或日志分叉证明 (.json)",
+    )
     parser.add_argument(
         "--trust", type=Path, metavar="KEYS", help="trust file with keys you have checked 您已核对的信任文件"
     )
@@ -394,7 +477,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except GuantongError as error:
         sys.stderr.write(f"{error.code}: {error.message(options.lang)} {error.hint(options.lang)}\n")
         return UNREADABLE
-    report = verify_package(data, trust, now_ns=time.time_ns())
+    if data.startswith(b"{"):
+        report = verify_fork(data, trust)
+    else:
+        report = verify_package(data, trust, now_ns=time.time_ns())
     if options.json:
         sys.stdout.write(json.dumps(report.document(), ensure_ascii=True, indent=2) + "\n")
     else:

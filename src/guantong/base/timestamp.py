@@ -24,7 +24,7 @@ from guantong.base.clock import NS
 from guantong.base.der import BOOLEAN, INTEGER, OCTETS, SEQUENCE, SET, TIME, Value, children, encode, integer, oid, one
 from guantong.base.errors import Refused, Skippable
 
-__all__ = ["MAX_TOKEN_BYTES", "Stamped", "load_roots", "request", "verify"]
+__all__ = ["MAX_TOKEN_BYTES", "Stamped", "load_root", "load_roots", "request", "verify"]
 
 MAX_TOKEN_BYTES = 64 * 1024
 _SHA256 = oid("2.16.840.1.101.3.4.2.1")
@@ -68,6 +68,14 @@ def request(message: bytes, nonce: int) -> bytes:
 def load_roots(pem: bytes) -> tuple[x509.Certificate, ...]:
     """Root certificates of authorities from a PEM file. Raises ValueError."""
     return tuple(x509.load_pem_x509_certificates(pem))
+
+
+def load_root(der: bytes) -> x509.Certificate:
+    """One certificate in DER. Raises ValueError."""
+    try:
+        return x509.load_der_x509_certificate(der)
+    except x509.InvalidVersion as error:
+        raise ValueError(str(error)) from error
 
 
 def verify(

@@ -9,17 +9,46 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from guantong.base import timestamp
 from guantong.base.canonical import b64
-from guantong.base.errors import Retryable
+from guantong.base.clock import Clock
+from guantong.base.errors import ConfigProblem, Retryable
 from guantong.base.note import Checkpoint, VerifierKey
 from guantong.base.wire import Http
 from guantong.prove import rules
-from guantong.prove.model import Anchored, CheckpointView
+from guantong.prove.model import Anchored, CheckpointView, ProveSettings
+from guantong.prove.ports import Anchor
 
-__all__ = ["TimestampAnchor", "WitnessAnchor"]
+__all__ = ["TimestampAnchor", "WitnessAnchor", "chosen"]
+
+
+def chosen(settings: ProveSettings, http: Http, clock: Clock) -> list[Anchor]:
+    """The anchors that the settings name, beside the partners' witnesses. Raises ConfigProblem ``prove.anchor-setting``."""
+    found: list[Anchor] = []
+    if settings.timestamp_url:
+        roots = _read("rfc3161", settings.timestamp_roots) if settings.timestamp_roots else b""
+        try:
+            found.append(TimestampAnchor(http, settings.timestamp_url, roots))
+        except ValueError as error:
+            raise ConfigProblem(
+                "prove.anchor-setting", kind="rfc3161", reason="the certificates are no PEM file"
+            ) from error
+    if settings.evm_url:
+        from guantong.prove.evm import EvmAnchor
+
+        key = _read("evm", settings.evm_key_file).decode("ascii", "replace")
+        found.append(EvmAnchor(http, clock, settings.evm_url, settings.evm_contract, key))
+    return found
+
+
+def _read(kind: str, name: str) -> bytes:
+    try:
+        return Path(name).expanduser().read_bytes()
+    except OSError as error:
+        raise ConfigProblem("prove.anchor-setting", kind=kind, reason=f"{name or 'its file'} can't be read") from error
 
 
 class WitnessAnchor:

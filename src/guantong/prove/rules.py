@@ -39,12 +39,12 @@ __all__ = [
     "Manifest",
     "Trust",
     "agreement_paper",
+    "anchor_of",
     "bound",
     "check_evm_anchor",
     "check_timestamp_anchor",
     "check_witness_anchor",
     "digest_of",
-    "in_chinese",
     "invoice_paper",
     "is_package_path",
     "key_statement",
@@ -370,12 +370,22 @@ class Trust:
 
     dids: Mapping[str, frozenset[bytes]]
     policy: Policy
+    authorities: tuple[Any, ...] = ()
+    """Certificates of time-stamp authorities (RFC 3161)."""
+    chains: Mapping[int, tuple[frozenset[str], frozenset[str]]] = field(default_factory=dict)
+    """By chain id: contracts, and hashes of blocks that the verifier knows from its own node."""
 
 
-def trust_text(dids: Mapping[str, bytes], logs: Sequence[VerifierKey], witnesses: Sequence[VerifierKey]) -> str:
+def trust_text(
+    dids: Mapping[str, bytes],
+    logs: Sequence[VerifierKey],
+    witnesses: Sequence[VerifierKey],
+    anchors: Sequence[str] = (),
+) -> str:
     """A trust file: the lines of a C2SP tlog-policy, and ``did <did> <Ed25519 key, base64>`` for each party.
 
-    One cosignature of any listed witness is asked for; edit the quorum to ask for more.
+    anchors: further lines, ``authority <certificate>``, ``contract <chain id> <address>``, ``block <chain id> <hash>``. One cosignature
+    of any listed witness is asked for; edit the quorum to ask for more.
     """
     lines = [
         "# guantong trust file. Check each key with its owner over another channel, then: guantong verify --trust FILE PACKAGE",
@@ -383,6 +393,7 @@ def trust_text(dids: Mapping[str, bytes], logs: Sequence[VerifierKey], witnesses
         *(f"did {did} {b64(key)}" for did, key in dids.items()),
         *(f"log {key}" for key in logs),
         *(f"witness w{number} {key}" for number, key in enumerate(witnesses, 1)),
+        *anchors,
     ]
     if witnesses:
         lines.append(f"group witnesses any {' '.join(f'w{number}' for number in range(1, len(witnesses) + 1))}")
@@ -393,6 +404,8 @@ def trust_text(dids: Mapping[str, bytes], logs: Sequence[VerifierKey], witnesses
 def parse_trust(text: str) -> Trust:
     """Read a trust file. Raises Skippable ``base.note-malformed``."""
     dids: dict[str, set[bytes]] = {}
+    authorities: list[Any] = []
+    chains: dict[int, tuple[set[str], set[str]]] = {}
 
     def did_line(fields: Sequence[str]) -> None:
         try:
@@ -404,8 +417,39 @@ def parse_trust(text: str) -> Trust:
             raise Skippable("base.note-malformed", reason="a did line needs a DID and an Ed25519 key of 32 bytes")
         dids.setdefault(did, set()).add(key)
 
-    policy = parse_policy(text, other={"did": did_line})
-    return Trust({did: frozenset(keys) for did, keys in dids.items()}, policy)
+    def authority_line(fields: Sequence[str]) -> None:
+        try:
+            (encoded,) = fields
+            authorities.append(timestamp.load_root(unb64(encoded)))
+        except ValueError as error:
+            raise Skippable(
+                "base.note-malformed", reason="an authority line is “authority <certificate, DER in base64>”"
+            ) from error
+
+    def chain_line(fields: Sequence[str], digits: int, place: int) -> None:
+        if (
+            len(fields) != 2
+            or not re.fullmatch(r"[1-9][0-9]{0,18}", fields[0], re.ASCII)
+            or not re.fullmatch(rf"0x[0-9a-f]{{{digits}}}", fields[1].lower(), re.ASCII)
+        ):
+            raise Skippable("base.note-malformed", reason="a contract or block line is “contract <chain id> <0x…>”")
+        chains.setdefault(int(fields[0]), (set(), set()))[place].add(fields[1].lower())
+
+    policy = parse_policy(
+        text,
+        other={
+            "did": did_line,
+            "authority": authority_line,
+            "contract": lambda fields: chain_line(fields, 40, 0),
+            "block": lambda fields: chain_line(fields, 64, 1),
+        },
+    )
+    return Trust(
+        {did: frozenset(keys) for did, keys in dids.items()},
+        policy,
+        tuple(authorities),
+        {chain: (frozenset(contracts), frozenset(blocks)) for chain, (contracts, blocks) in chains.items()},
+    )
 
 
 def policy_text(log: VerifierKey, witnesses: Sequence[VerifierKey]) -> str:
@@ -428,6 +472,15 @@ def check_witness_anchor(ref: Mapping[str, Any], keys: Sequence[VerifierKey]) ->
     head = parse_checkpoint(opened.note.text)
     key, at = min(opened.times.items(), key=lambda item: (item[1], item[0].name))
     return Anchored(head.origin, head.size, head.root, at * NS, key.name, confirmed=True)
+
+
+def anchor_of(ref: Mapping[str, Any], trust: Trust | None) -> Anchored:
+    """What the reference of an anchor states, checked without network. Raises Refused or Skippable with the reason."""
+    if ref["kind"] == "rfc3161":
+        return check_timestamp_anchor(ref, trust.authorities if trust else ())
+    if ref["kind"] == "evm":
+        return check_evm_anchor(ref, trust.chains if trust else {})
+    raise Refused("prove.anchor-refused", kind=str(ref["kind"]), reason="no such kind is known")
 
 
 def check_timestamp_anchor(ref: Mapping[str, Any], roots: Sequence[Any]) -> Anchored:
@@ -483,63 +536,3 @@ def check_evm_anchor(ref: Mapping[str, Any], trusted: Mapping[int, tuple[frozens
         raise no("the trust file does not list the block")
     by = f"chain {ref['chain']}, contract {contract}, block {header.number} {block}"
     return Anchored(ref["origin"], size, root.to_bytes(32, "big"), at_s * NS, by, confirmed=bool(contracts and blocks))
-
-
-# ---- what the verifier says, in Chinese
-
-_ZH: tuple[tuple[str, str], ...] = (
-    (r"no trust file was given", "未提供信任文件"),
-    (r"no trust file was given; unconfirmed: (.+)", "未提供信任文件，以下未经确认：{0}"),
-    (r"the policy asks for none", "策略未要求见证"),
-    (r"no key known for (.+)", "没有 {0} 的密钥"),
-    (r"there is no entry in the package", "包内没有日志条目"),
-    (r"there is no (.+)", "缺少 {0}"),
-    (r"(.+) is missing", "缺少 {0}"),
-    (r"(.+) is not listed", "{0} 不在清单之中"),
-    (r"(.+) was changed", "{0} 已被改动"),
-    (r"the trust file does not list this key of (.+)", "信任文件中没有 {0} 的这把密钥"),
-    (r"the trust file does not list the log (.+)", "信任文件中没有日志 {0}"),
-    (r"the trust file does not list (.+)", "信任文件中没有 {0}"),
-    (r"the entries are proven under different checkpoints", "各条目的证明所依据的检查点不一致"),
-    (r"policy.txt names another log than the maker's", "policy.txt 所列日志不是出具方的日志"),
-    (r"the checkpoint is of another log", "检查点属于另一份日志"),
-    (r"a cosignature states a time that lies in the future", "会签所载时间在未来"),
-    (r"the quorum of the policy is not met", "会签的见证方数量未达到策略要求"),
-    (r"an entry lacks its proof, or a proof its entry", "有条目缺少证明，或有证明缺少条目"),
-    (r"(.+) proves entry (.+)", "{0} 证明的是条目 {1}"),
-    (r"(.+) does not lie in the log", "{0} 不在日志之中"),
-    (r"(.+) is no entry of the maker's log", "{0} 不是出具方日志的条目"),
-    (r"(.+) is about another agreement", "{0} 属于另一份合约"),
-    (r"agreement.json is another agreement", "agreement.json 是另一份合约"),
-    (r"the maker is not a party of the agreement", "出具方不是合约的当事方"),
-    (r"the log records no such agreement", "日志中没有这份合约的记录"),
-    (r"the price is not the one bound into the agreement", "价格方案与合约所绑定的不一致"),
-    (r"the terms is not the one bound into the agreement", "条款与合约所绑定的不一致"),
-    (r"(.+) is not in the log", "{0} 没有记入日志"),
-    (r"(.+) is there twice", "{0} 出现了两次"),
-    (r"(.+) usage records of the log have no receipt in the package", "日志中有 {0} 份用量记录在包内没有回执"),
-    (r"(.+) names other parties than the agreement", "{0} 的当事方与合约不同"),
-    (r"the countersignature in (.+) belongs to another record", "{0} 中的回签属于另一份记录"),
-    (r"the signature of (.+) in (.+) does not match", "{1} 中 {0} 的签名不符"),
-    (r"(.+) does not follow from price plan and receipts", "{0} 无法由价格方案和回执算出"),
-    (r"(.+) has a signature of another form", "{0} 的签名格式不同"),
-    (r"(.+) is signed with another key than the evidence key", "{0} 未用存证密钥签名"),
-    (r"(.+) is signed by somebody who is no party, or twice by one", "{0} 由非当事方签名，或同一方签了两次"),
-    (r"(.+) is not signed", "{0} 没有签名"),
-    (r"(.+) is not canonical JSON with the members it should have", "{0} 不是成员齐全的规范 JSON"),
-    (r"this is no package", "这不是存证包"),
-    (r"the archive is cut off", "文件不完整"),
-    (r"the archive has another form than packages have", "文件结构与存证包不同"),
-    (r"the manifest's signature does not match", "清单签名不符"),
-    (r"the manifest (.+)", "清单有误（{0}）"),
-    (r"(.+): only the digest is known", "{0}：仅知其摘要"),
-)
-
-
-def in_chinese(reason: str) -> str:
-    """What the verifier says about a check, in Chinese; figures, names and rarer sentences stay as they are."""
-    for pattern, zh in _ZH:
-        match = re.fullmatch(pattern, reason)
-        if match is not None:
-            return zh.format(*match.groups())
-    return reason
