@@ -641,6 +641,10 @@ ERRORS: dict[str, ErrorRow] = {
         "skip", 400, 4,
         "This invoice can't be read: {reason}.", "Send the invoice as guantong derives it, with its signature.",
         "无法读取该账单：{reason}。", "请按 guantong 的账单格式连同签名一起发送。"),
+    "settle.netting-unproven": ErrorRow(
+        "refused", 500, 1,
+        "The netting is not proven to be the greatest: {reason}.", "Nothing was set off. Keep the obligations and report this with the version of SciPy.",
+        "无法证明该轧差已达最大：{reason}。", "未作任何抵销。请保留债务清单，并连同 SciPy 版本一并反馈。"),
     "settle.no-dispute": ErrorRow(
         "refused", 409, 1,
         "The receipt {record} is not in a dispute that can be taken further (it is {state}).", "See the receipts of the contract; a dispute begins when the consumer counted otherwise.",
@@ -661,6 +665,10 @@ ERRORS: dict[str, ErrorRow] = {
         "refused", 409, 1,
         "No receipt of the agreement {agreement} counts yet; {waiting} wait for the consumer's signature.", "Transfer data first, or wait for the countersignatures.",
         "合约 {agreement} 尚无可计费的回执，有 {waiting} 张在等使用方签名。", "请先传输数据，或等待使用方回签。"),
+    "settle.obligation-unusable": ErrorRow(
+        "skip", 400, 4,
+        "The obligation of {debtor} to {creditor} can't be used: {reason}.", "Correct the line; amounts are whole minor units, one currency a netting.",
+        "{debtor} 对 {creditor} 的债务不可用：{reason}。", "请更正该行；金额为最小货币单位的整数，一次轧差只用一种货币。"),
     "settle.partner-busy": ErrorRow(
         "retry", 503, 3,
         "{partner} did not take the invoice now (HTTP {status}).", "It is sent again by itself; nothing was lost.",
@@ -685,6 +693,10 @@ ERRORS: dict[str, ErrorRow] = {
         "skip", 400, 4,
         "The usage record {record} can't be charged: {reason}.", "Charge by a unit that the records count, or have the record corrected.",
         "用量记录 {record} 无法计费：{reason}。", "请改用记录中有计量的单位，或更正该记录。"),
+    "settle.share-invalid": ErrorRow(
+        "config", 400, 2,
+        "The revenue cannot be shared: {reason}.", "Correct the declared rule or its inputs.",
+        "无法分配收益：{reason}。", "请更正所声明的规则或其输入。"),
     # value
     "value.cost-invalid": ErrorRow(
         "config", 400, 2,

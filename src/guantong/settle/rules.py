@@ -21,6 +21,7 @@ from guantong.base.clock import NS, iso, parse_iso
 from guantong.base.errors import Refused, Skippable
 from guantong.base.merkle import leaf_hash, root
 from guantong.settle.plan import ROUNDINGS, UNITS, Charge, PricePlan, Tax, check_plan, plain
+from guantong.settle.sharing import coverage, near_duplicates, payouts, shapley, share_out, split
 
 __all__ = [
     "ENVELOPE",
@@ -33,10 +34,16 @@ __all__ = [
     "basis",
     "check_plan",
     "countable",
+    "coverage",
     "differences",
     "invoice",
     "money",
+    "near_duplicates",
+    "payouts",
     "records_root",
+    "shapley",
+    "share_out",
+    "split",
     "totals",
 ]
 
