@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import ipaddress
 import socket
 import ssl
@@ -169,9 +170,11 @@ class AiohttpClient:
         plain = self._check(url, zone)
         session = self._session(zone, plain=plain)
         timeout = aiohttp.ClientTimeout(total=total_s, sock_connect=piece_s or total_s, sock_read=piece_s)
+        # a large body goes in pieces: as one block it would hold up the loop, and aiohttp warns of it
+        data = io.BytesIO(body) if isinstance(body, bytes) and len(body) > 1024 * 1024 else body
         with _mapped(url):
             answer = await session.request(
-                method, url, data=body, headers=headers, timeout=timeout, allow_redirects=False
+                method, url, data=data, headers=headers, timeout=timeout, allow_redirects=False
             )
         try:
             yield answer
