@@ -9,7 +9,8 @@ Any gateway can be measured. It is a program that is started with the path of a 
 4. then writes the ledger, one JSON array or object a line, and ends with 0:
 
    * ``[signal, number, source time in ns, order]`` for each reading kept at the end; ``signal`` is the last element of its path; ``number``
-     is the value, which is the sequence number that the peer counts; ``order`` grows in the order of arrival;
+     is the value, which is the sequence number that the peer counts; ``order`` grows in the order of arrival; the whole value and the whole
+     name of the signal may follow (D10 asks for them);
    * ``{"gap": {"signal": name or null, "start": ns, "end": ns, "reason": text}}`` for each interval that it declares as missing;
    * ``{"event": "lost" or "back", "at": ns}``, ``{"arrived": [signal, number], "times": n}`` for what came more than once before repeats were
      removed, and ``{"facts": {…}}`` are optional.

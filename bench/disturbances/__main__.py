@@ -62,7 +62,9 @@ def markdown(rows: list[Row]) -> str:
         judged = "passed" if row.passed else "; ".join(row.complaints)
         lines.append("| " + " | ".join([row.case, row.gateway, row.form, *figures, judged]) + " |")
     lines += ["", "| | disturbance | passes when |", "| --- | --- | --- |"]
-    lines += [f"| {case} | {says[case].says} | {says[case].passes} |" for case in dict.fromkeys(row.case for row in rows)]
+    lines += [
+        f"| {case} | {says[case].says} | {says[case].passes} |" for case in dict.fromkeys(row.case for row in rows)
+    ]
     return "\n".join(lines)
 
 
@@ -74,7 +76,9 @@ def main(arguments: list[str] | None = None) -> int:
     options.add_argument("--only", action="append", default=[], metavar="D3", help="only these cases")
     options.add_argument("--alone", action="store_true", help="guantong without the others beside it")
     options.add_argument("--at-once", type=int, default=None, help="cases at the same time (default 4, with --full 2)")
-    options.add_argument("--gateway", action="append", default=[], metavar="NAME=COMMAND", help="another gateway (see the package)")
+    options.add_argument(
+        "--gateway", action="append", default=[], metavar="NAME=COMMAND", help="another gateway (see the package)"
+    )
     options.add_argument("--markdown", type=Path, metavar="FILE", help="write the page of a reference here")
     options.add_argument("--keep", type=Path, metavar="FOLDER", help="leave offered files, ledgers and data here")
     given = options.parse_args(arguments)
@@ -101,8 +105,15 @@ def main(arguments: list[str] | None = None) -> int:
         given.markdown.write_text(page(table, about, passed, failed), "utf-8")
     if given.json:
         plain = [
-            {"case": row.case, "gateway": row.gateway, "form": row.form, "passed": row.passed, "complaints": row.complaints,
-             "ledger": row.ledger.to_json() if row.ledger else None, "facts": dict(row.facts)}
+            {
+                "case": row.case,
+                "gateway": row.gateway,
+                "form": row.form,
+                "passed": row.passed,
+                "complaints": row.complaints,
+                "ledger": row.ledger.to_json() if row.ledger else None,
+                "facts": dict(row.facts),
+            }
             for row in rows
         ]
         print(json.dumps({**about, "rows": plain, "passed": passed, "failed": failed}, default=str))

@@ -31,7 +31,9 @@ class Handler:
         moment = data.monitored_item.Value.SourceTimestamp
         at = (moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment) - EPOCH
         number = int(str(value).partition(" ")[0])
-        self.lines.append(json.dumps([self.names[str(node.nodeid)], number, at // timedelta(microseconds=1) * 1000, len(self.lines)]))
+        self.lines.append(
+            json.dumps([self.names[str(node.nodeid)], number, at // timedelta(microseconds=1) * 1000, len(self.lines)])
+        )
 
 
 async def run(given: dict[str, Any]) -> None:

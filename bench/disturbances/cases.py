@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import shlex
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.disturbances.ledger import Kept, Ledger, account, read_ledger, read_offered
-from bench.disturbances.peers import GATEWAYS, Gateway, OpcServer
+from bench.disturbances.peers import GATEWAYS, NODE, ROOT, Broker, Gateway, OpcServer, Process, free_port
 from bench.disturbances.proxy import Line
 
 __all__ = ["CASES", "Bench", "Case", "Row"]
@@ -85,7 +86,9 @@ def command(text: str) -> list[str]:
 class Plant:
     """A node-opcua server, and for each gateway a line of its own to it."""
 
-    def __init__(self, bench: Bench, folder: Path, names: tuple[str, ...], terms: Mapping[str, Any], **options: Any) -> None:
+    def __init__(
+        self, bench: Bench, folder: Path, names: tuple[str, ...], terms: Mapping[str, Any], **options: Any
+    ) -> None:
         self.server = OpcServer(folder, **options)
         self.gateways = bench.gateways(folder, names)
         self.lines: dict[str, Line] = {}
@@ -95,7 +98,12 @@ class Plant:
 
     def source(self, gateway: Gateway) -> dict[str, Any]:
         """What a gateway is told of the server."""
-        return {"kind": "opcua", "url": f"opc.tcp://127.0.0.1:{self.lines[gateway.name].port}/", "signals": self.asked, "terms": self.terms}
+        return {
+            "kind": "opcua",
+            "url": f"opc.tcp://127.0.0.1:{self.lines[gateway.name].port}/",
+            "signals": self.asked,
+            "terms": self.terms,
+        }
 
     async def each(self, what: Callable[[Line], Awaitable[Any]]) -> None:
         """The same disturbance on every line at the same time."""
@@ -132,7 +140,9 @@ async def plant(
         for gateway in made.gateways:
             made.lines[gateway.name] = Line(made.server.port)
             await made.lines[gateway.name].open()
-        await asyncio.gather(*(gateway.start([made.source(gateway)], dict(settings or {})) for gateway in made.gateways))
+        await asyncio.gather(
+            *(gateway.start([made.source(gateway)], dict(settings or {})) for gateway in made.gateways)
+        )
         await made.server.tell(do="go")
         yield made
     finally:
@@ -269,7 +279,14 @@ async def renumbered(bench: Bench, folder: Path) -> list[Row]:
         return found
 
     signals = [name for name in made.signals if name not in gone]
-    return rows("D4", "restart with two namespaces before ours, new NodeIds, one item gone for a while", made, kept, judge, signals)
+    return rows(
+        "D4",
+        "restart with two namespaces before ours, new NodeIds, one item gone for a while",
+        made,
+        kept,
+        judge,
+        signals,
+    )
 
 
 async def bad_node(bench: Bench, folder: Path) -> list[Row]:
@@ -278,7 +295,12 @@ async def bad_node(bench: Bench, folder: Path) -> list[Row]:
     asked = [f"Item{number}" for number in range(items)]
     asked.insert(items // 2, "Missing")
     async with plant(
-        bench, folder, items=items, hz=10 if bench.full else 5, asked=asked, settings={"connect": {"bad_node_retry_s": 0.5}}
+        bench,
+        folder,
+        items=items,
+        hz=10 if bench.full else 5,
+        asked=asked,
+        settings={"connect": {"bad_node_retry_s": 0.5}},
     ) as made:
         await made.run_for(5.0 if bench.full else 1.5)
         await made.server.tell(do="add", names=["Missing"])
@@ -325,32 +347,39 @@ async def black_hole(bench: Bench, folder: Path) -> list[Row]:
 async def sink_down(bench: Bench, folder: Path) -> list[Row]:
     """D7."""
     cap = 64 * 2**20 if bench.full else 3 * 2**20
-    pad = 20_000 if bench.full else 6_000
+    pad = 60_000 if bench.full else 24_000  # random letters; both items hold the same, so a tick is so many bytes in the log, less a quarter
+    weight = 0.75 * pad
     options = {"sink_down": True, "keep": {"log_bytes_max": cap}}
     async with plant(
-        bench, folder, names=("guantong",), items=4, hz=100, pad=pad, terms={"queue": 100}, settings=options
+        bench, folder, names=("guantong",), items=2, hz=100, pad=pad, terms={"queue": 100}, settings=options
     ) as made:
-        rate = 4 * 100 * pad
-        await made.run_for(2.2 * cap / rate)
+        while made.server.next * weight < 2.2 * cap:
+            await made.run_for(0.5)
         (gateway,) = made.gateways
         assert gateway.process is not None
         await gateway.process.say("sink-up")
         await made.run_for(5.0 if bench.full else 2.0)
         kept = await made.end(3.0)
-    offered_bytes = 4 * pad * made.server.next
+    offered_bytes = weight * made.server.next
 
     def judge(ledger: Ledger, one: Kept) -> list[str]:
         found = counted(ledger, one)
         if offered_bytes < 2 * cap:
             found.append("the cap was not passed twice")
         first = min((number for (_, number) in missing(made, one)), default=0)
-        if first and 4 * pad * first < 0.85 * cap:
+        if first and weight * first < 0.85 * cap:
             found.append(f"lost from number {first} on, before the cap")
         if not one.facts.get("refused"):
             found.append("nothing was refused: the cap was not reached")
         return found
 
-    return rows("D7", f"{offered_bytes / 2**20:.0f} MiB while the sink is down, log of {cap / 2**20:g} MiB; policy: hold at the source", made, kept, judge)
+    return rows(
+        "D7",
+        f"{offered_bytes / 2**20:.0f} MiB while the sink is down, log of {cap / 2**20:g} MiB; policy: hold at the source",
+        made,
+        kept,
+        judge,
+    )
 
 
 def missing(made: Plant, one: Kept) -> list[tuple[str, int]]:
@@ -372,6 +401,154 @@ async def power_cut(bench: Bench, folder: Path) -> list[Row]:
         await made.run_for(3.0 if bench.full else 1.5)
         kept = await made.end(1.5)
     return rows("D8", f"kill -9 of the gateway, {times} times, mid-stream", made, kept, counted)
+
+
+# Modbus and Sparkplug ------------------------------------------------------------------------------------------------------------
+
+
+async def late_replies(bench: Bench, folder: Path) -> list[Row]:
+    """D9."""
+    registers, steps = (40, 8) if bench.full else (12, 3)
+    port = free_port()
+    device = Process([str(NODE), str(ROOT / "tests/peers/modbus_server.js"), str(port)], name="modbus-serial")
+    # one request a register (nothing is read along), so that each late reply could be taken for another's
+    properties = [
+        {"key": f"r{number}", "href": f"{number * 10}", "form": [["modv_type", "xs:unsignedShort"]]}
+        for number in range(registers)
+    ]
+    source = {
+        "kind": "modbus",
+        "url": f"modbus+tcp://127.0.0.1:{port}/1/",
+        "properties": properties,
+        "terms": {"interval_ms": 100, "skip": 0},
+    }
+    (gateway,) = bench.gateways(folder, ("guantong",))
+    try:
+        await device.start()
+        await device.hear("ready")
+        for number in range(registers):
+            await device.say(f"set {number * 10} {number}")
+        await device.hear(f"done set {(registers - 1) * 10} ")
+        await gateway.start([source], {"connect": {"poll_timeout_s": 0.25}})
+        await device.say("late 400 7")  # later than the limit: the answer comes when another question is open
+        for step in range(1, steps + 1):
+            for number in range(registers):
+                await device.say(f"set {number * 10} {step * 1000 + number}")
+            await asyncio.sleep(registers / 7 * 0.5 + 2.0)
+        await gateway.stop()
+    finally:
+        await gateway.kill()
+        await device.kill()
+    # what the peer itself says it was told to hold
+    offered = {
+        (f"r{int(word[2]) // 10}", int(word[3]))
+        for line in device.heard
+        if len(word := line.split()) == 4 and word[:2] == ["done", "set"]
+    }
+    kept = read_ledger(gateway.ledger)
+    seen = {(signal, number) for signal, number, _, _ in kept.rows}
+    wrong = sum((signal, number) not in offered for signal, number in seen)
+    asked = sum(line.startswith("ask") for line in device.heard)
+    ledger = Ledger(
+        len(offered), len(offered & seen), len(offered - seen), 0, 0, len(kept.gaps), len(offered - seen), 0, wrong
+    )
+    complaints = [f"{wrong} replies attributed to another request"] if wrong else []
+    if offered - seen:
+        complaints.append(f"{len(offered - seen)} values never read")
+    return [
+        Row(
+            "D9",
+            "guantong",
+            f"every 7th of {asked} replies 400 ms late, limit 250 ms",
+            ledger,
+            complaints,
+            {"requests": asked},
+        )
+    ]
+
+
+async def edge_node(bench: Bench, folder: Path) -> list[Row]:
+    """D10."""
+    count = 400 if bench.full else 40
+    broker = Broker(folder)
+    offered_file = folder / "offered"
+    (gateway,) = bench.gateways(folder, ("guantong",))
+    url = f"127.0.0.1:{broker.port}"
+    edge = Process(
+        [str(NODE), str(ROOT / "tests/peers/sparkplug_edge.js"), f"mqtt://{url}", "plant", "cell", str(offered_file)],
+        name="sparkplug-client",
+    )
+    try:
+        await broker.start()
+        await edge.start()
+        await edge.hear("birth")  # nobody hears it
+        options = {"connect": {"reorder_s": 0.3}, "revisions": True}
+        await gateway.start([{"kind": "sparkplug", "url": f"sparkplug://{url}/", "signals": []}], options, wait=False)
+        while not any(
+            line.startswith("ncmd") for line in edge.heard
+        ):  # until the host is there to hear what it can't read
+            await edge.say("data 1")
+            await asyncio.sleep(0.4)
+            if not edge.alive:
+                raise RuntimeError("the edge node ended")
+        first = sum(line.startswith("ncmd") for line in edge.heard)
+        unread = len(offered_file.read_text("utf-8").splitlines())
+        assert gateway.process is not None
+        await gateway.process.hear("up")
+        await asyncio.sleep(0.5)
+        births = sum(line.startswith("birth") for line in edge.heard)
+        for _part in range(4 if bench.full else 2):
+            await edge.say(f"data {count}")
+            await edge.hear("done data", after=len(edge.heard) - 1)
+            before = len(edge.heard)
+            await edge.say("skip")  # a number is missing, and data goes on while the second birth is on its way
+            await edge.say(f"data {count}")
+            await edge.hear("ncmd", after=before)
+            await edge.say(f"data {count}")
+            await asyncio.sleep(1.5)
+        await gateway.stop()
+    finally:
+        await gateway.kill()
+        await edge.kill()
+        await broker.kill()
+    parts = 4 if bench.full else 2
+    ncmds = sum(line.startswith("ncmd") for line in edge.heard)
+    lines = [json.loads(line) for line in offered_file.read_text("utf-8").splitlines()]
+    lines = lines[max(0, unread - 11) :]  # from the birth that the host asked for: eleven metrics
+    offered = {
+        (f"plant/cell/{'mill/' if one['device'] else ''}{one['name']}", int(one["timestamp"]), one["value"])
+        for one in lines
+    }
+    kept = read_ledger(gateway.ledger)
+    rows_ = [json.loads(line) for line in gateway.ledger.read_text("utf-8").splitlines() if line.startswith("[")]
+    seen = {(row[5], row[2] // 1_000_000, row[4]) for row in rows_}
+    ours = offered & seen
+    wrong = sum(
+        signal.endswith(("offset", "long")) and isinstance(value, int) and value > 0 for signal, _, value in seen
+    )
+    sequence = [gap for gap in kept.gaps if gap.get("unit") == "sequence"]
+    ledger = Ledger(len(offered), len(ours), len(offered - seen), 0, 0, len(kept.gaps), len(offered - seen), 0, wrong)
+    complaints = []
+    if offered - seen:
+        complaints.append(f"{len(offered - seen)} missing")
+    if wrong:
+        complaints.append(f"{wrong} signed values came as unsigned")
+    if first != 1:
+        complaints.append(f"rebirth asked {first} times for the missed birth")
+    if ncmds - first != parts:
+        complaints.append(f"rebirth asked {ncmds - first} times for {parts} missing numbers")
+    if sum(gap["count"] for gap in sequence) != parts:
+        complaints.append("gap records do not name the missing numbers")
+    return [
+        Row(
+            "D10",
+            "guantong",
+            f"missed birth, {parts} missing numbers, data racing the second birth, signed aliases",
+            ledger,
+            complaints,
+            {"births": births},
+        )
+    ]
 
 
 async def clock_step(bench: Bench, folder: Path) -> list[Row]:
@@ -414,13 +591,36 @@ async def flapping(bench: Bench, folder: Path) -> list[Row]:
 
 CASES: tuple[Case, ...] = (
     Case("D1", "TCP cut, server queue deep enough", "0 missing, 0 duplicates after fusion, order kept", cuts),
-    Case("D2", "outage longer than the server's queue", "loss counted; the overflow bit becomes a gap record", long_outage),
+    Case(
+        "D2",
+        "outage longer than the server's queue",
+        "loss counted; the overflow bit becomes a gap record",
+        long_outage,
+    ),
     Case("D3", "server restart, new session", "resubscribed within twice the back-off cap; gap record", server_restart),
-    Case("D4", "NodeIds vanish, namespace index renumbered", "found by namespace URI and browse path; the others keep running", renumbered),
+    Case(
+        "D4",
+        "NodeIds vanish, namespace index renumbered",
+        "found by namespace URI and browse path; the others keep running",
+        renumbered,
+    ),
     Case("D5", "one bad node in a batch", "others subscribed; the bad one quarantined and retried", bad_node),
     Case("D6", "black hole, no reset", "found out within the limit of silence; no hang, nothing lost", black_hole),
-    Case("D7", "sink down beyond the log's cap", "no loss up to the cap, then the declared policy and counters", sink_down),
+    Case(
+        "D7",
+        "sink down beyond the log's cap",
+        "no loss up to the cap, then the declared policy and counters",
+        sink_down,
+    ),
     Case("D8", "kill -9 mid-batch", "at most the last unsynced batch lost, and reported", power_cut),
+    Case("D9", "late Modbus replies", "no reply attributed to another request", late_replies),
+    Case(
+        "D10",
+        "Sparkplug: missed birth, missing number, racing birth, signed aliases",
+        "rebirth asked for once each; types right",
+        edge_node,
+        ("mosquitto",),
+    ),
     Case("D11", "source clock step and skew", "offset estimated; source time preserved", clock_step),
     Case("D12", "flapping link", "at most one session a connection on the server, nothing lost", flapping),
 )

@@ -16,7 +16,7 @@ from guantong.base.errors import GuantongError
 from guantong.connect.model import ConnectSettings, Form, Interface, Property
 from guantong.connect.service import Connect
 from guantong.fuse.service import Fuse
-from guantong.keep.model import KeepSettings
+from guantong.keep.model import Filter, KeepSettings
 from guantong.keep.service import Keep
 from guantong.records import METADATA, Records
 
@@ -43,7 +43,12 @@ def interface(source: dict[str, Any]) -> Interface:
         )
     else:
         properties = tuple(
-            Property(item["key"], type=item.get("type"), form=Form(item["href"], terms=tuple(map(tuple, item.get("form", ())))), terms=tuple(map(tuple, item.get("terms", ()))))
+            Property(
+                item["key"],
+                type=item.get("type"),
+                form=Form(item["href"], terms=tuple(map(tuple, item.get("form", ())))),
+                terms=tuple(map(tuple, item.get("terms", ()))),
+            )
             for item in source.get("properties", ())
         )
     return Interface(source.get("name", "machine"), source["kind"], source["url"], properties=properties, terms=terms)
@@ -105,13 +110,19 @@ async def run(given: dict[str, Any]) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stopped.wait(), 0.05)
     cards = [
-        {"losses": card.losses, "gap_records": card.gap_records, "rejected": card.rejected, "received": card.received, "last_error": card.last_error}
+        {
+            "losses": card.losses,
+            "gap_records": card.gap_records,
+            "rejected": card.rejected,
+            "received": card.received,
+            "last_error": card.last_error,
+        }
         for card in connect.scorecards(ME)
     ]
     await connect.stop()
     await fuse.drain(ME)
     await fuse.stop()
-    await write(Path(given["ledger"]), keep, fuse, cards)
+    await write(Path(given["ledger"]), keep, fuse, cards, revisions=bool(options.get("revisions")))
     listening.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await listening
@@ -119,7 +130,7 @@ async def run(given: dict[str, Any]) -> None:
     records.close()
 
 
-async def write(path: Path, keep: Keep, fuse: Fuse, cards: list[dict[str, Any]]) -> None:
+async def write(path: Path, keep: Keep, fuse: Fuse, cards: list[dict[str, Any]], *, revisions: bool) -> None:
     """Readings as the table has them, in the order of the log; gaps and events as the log has them."""
     lines: list[str] = []
     order: dict[tuple[str, int], int] = {}
@@ -141,18 +152,24 @@ async def write(path: Path, keep: Keep, fuse: Fuse, cards: list[dict[str, Any]])
                     if value is not None:
                         order.setdefault((name_of(row["signal"]), value), place)
     await keep.flush(ME)
-    names = {signal.id: name_of(signal.native_id) for signal in await fuse.signals(ME)}
-    async for piece in keep.scan(ME, "readings"):
-        ints = {name: piece.column(name).cast("int64").to_pylist() for name in ("source_time",)}
-        for at, row in zip(ints["source_time"], piece.select(["signal_id", "source_ns", "value_i64", "value_f64", "value_text"]).to_pylist(), strict=True):
-            value = number(row)
-            if value is not None:
-                key = (names[row["signal_id"]], value)
-                lines.append(json.dumps([*key, at * 1000 + row["source_ns"], order.get(key, 0)]))
+    names = {signal.id: signal.native_id for signal in await fuse.signals(ME)}
+    async for piece in keep.scan(ME, "readings", Filter(revisions=revisions)):
+        times = piece.column("source_time").cast("int64").to_pylist()
+        columns = ["signal_id", "source_ns", "value_i64", "value_f64", "value_text", "value_bool"]
+        for at, row in zip(times, piece.select(columns).to_pylist(), strict=True):
+            signal, value = names[row["signal_id"]], number(row)
+            whole = next((row[name] for name in columns[2:] if row[name] is not None), None)
+            place = order.get((name_of(signal), value), 0) if value is not None else 0
+            lines.append(json.dumps([name_of(signal), value, at * 1000 + row["source_ns"], place, whole, signal]))
     counts = await fuse.counts(ME)
     stats = await keep.stats(ME)
     findings = [
-        {"kind": one.kind, "start": one.start, "end": one.end, "facts": {k: v for k, v in dict(one.facts).items() if isinstance(v, int | float | str)}}
+        {
+            "kind": one.kind,
+            "start": one.start,
+            "end": one.end,
+            "facts": {k: v for k, v in dict(one.facts).items() if isinstance(v, int | float | str)},
+        }
         for one in await fuse.findings(ME)
     ]
     corrections = [dict(one.value) for one in await fuse.corrections(ME)]
@@ -181,4 +198,3 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-

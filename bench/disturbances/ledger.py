@@ -72,6 +72,8 @@ def read_ledger(path: Path) -> Kept:
     for line in path.read_text("utf-8").splitlines():
         entry = json.loads(line)
         if isinstance(entry, list):
+            if entry[1] is None:
+                continue
             kept.rows.append((str(entry[0]), int(entry[1]), int(entry[2]), int(entry[3])))
         elif "gap" in entry:
             kept.gaps.append(entry["gap"])
@@ -99,7 +101,9 @@ def account(offered: Offered, kept: Kept, *, out_of_order: int | None = None) ->
     def covered(key: tuple[str, int]) -> bool:
         at = offered[key]
         # the peer's file has milliseconds
-        return any(start < at + 1_000_000 and at <= end for start, end in (*spans.get(key[0], ()), *spans.get(None, ())))
+        return any(
+            start < at + 1_000_000 and at <= end for start, end in (*spans.get(key[0], ()), *spans.get(None, ()))
+        )
 
     return Ledger(
         offered=len(offered),

@@ -6,6 +6,9 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
+import signal
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -27,14 +30,27 @@ class Process:
         self._news = asyncio.Condition()
 
     async def start(self) -> None:
-        environment = {**os.environ, "PEERS": str(MODULES), "NODE_PATH": str(MODULES), "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
+        environment = {
+            **os.environ,
+            "PEERS": str(MODULES),
+            "NODE_PATH": str(MODULES),
+            "PYTHONPATH": str(ROOT),
+            "PYTHONWARNINGS": "ignore",
+        }
         self._process = await asyncio.create_subprocess_exec(
-            *self.command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, env=environment, cwd=ROOT, limit=1 << 22
+            *self.command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env=environment,
+            cwd=ROOT,
+            limit=1 << 22,
+            start_new_session=True,  # the wheel's node is a program that starts another: both are ended
         )
         self._reading = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
-        assert self._process is not None and self._process.stdout is not None
+        assert self._process is not None
+        assert self._process.stdout is not None
         while line := await self._process.stdout.readline():
             async with self._news:
                 self.heard.append(line.decode().strip())
@@ -43,19 +59,23 @@ class Process:
             self.heard.append("(ended)")
             self._news.notify_all()
 
-    async def hear(self, begin: str, *, after: int = 0, wait_s: float = 60.0) -> str:
+    async def hear(self, begin: str, *, after: int = 0, wait_s: float = 120.0) -> str:
         """The first line from ``after`` on that begins so."""
-        async with asyncio.timeout(wait_s), self._news:
-            while True:
-                for line in self.heard[after:]:
-                    if line.startswith(begin):
-                        return line
-                    if line == "(ended)":
-                        raise RuntimeError(f"{self.name} ended before it said {begin!r}")
-                await self._news.wait()
+        try:
+            async with asyncio.timeout(wait_s), self._news:
+                while True:
+                    for line in self.heard[after:]:
+                        if line.startswith(begin):
+                            return line
+                        if line == "(ended)":
+                            raise RuntimeError(f"{self.name} ended before it said {begin!r}")
+                    await self._news.wait()
+        except TimeoutError as error:
+            raise RuntimeError(f"{self.name} did not say {begin!r} within {wait_s:g} s") from error
 
     async def say(self, line: str) -> None:
-        assert self._process is not None and self._process.stdin is not None
+        assert self._process is not None
+        assert self._process.stdin is not None
         self._process.stdin.write(line.encode() + b"\n")
         await self._process.stdin.drain()
 
@@ -63,12 +83,13 @@ class Process:
         """As a power cut would."""
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
+                os.killpg(self._process.pid, signal.SIGKILL)
             await self.ended()
 
-    async def ended(self, wait_s: float = 60.0) -> int:
+    async def ended(self, wait_s: float = 300.0) -> int:
         """Its exit code, once it has ended."""
-        assert self._process is not None and self._reading is not None
+        assert self._process is not None
+        assert self._reading is not None
         if self._process.stdin is not None:
             self._process.stdin.close()
         async with asyncio.timeout(wait_s):
@@ -85,7 +106,7 @@ class OpcServer:
 
     def __init__(self, folder: Path, **options: Any) -> None:
         self.folder = folder
-        self.options: dict[str, Any] = {"items": 20, "hz": 10, "halted": True, **options}
+        self.options: dict[str, Any] = {"items": 20, "hz": 10, "halted": True, "folder": str(folder / "pki"), **options}
         self.offered = folder / "offered"
         self.stats = folder / "stats"
         self.port = 0
@@ -93,7 +114,13 @@ class OpcServer:
 
     async def start(self, **more: Any) -> None:
         self.options |= more
-        options = {**self.options, "port": self.port, "offered": str(self.offered), "stats": str(self.stats), "first": self.next}
+        options = {
+            **self.options,
+            "port": self.port,
+            "offered": str(self.offered),
+            "stats": str(self.stats),
+            "first": self.next,
+        }
         script = ROOT / "tests" / "peers" / "opcua_server.js"
         self.process = Process([str(NODE), str(script), json.dumps(options)], name="node-opcua")
         await self.process.start()
@@ -127,6 +154,46 @@ class OpcServer:
             await self.process.kill()
 
 
+def free_port() -> int:
+    """A port nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def program(name: str) -> str | None:
+    """Where a foreign program is, if it is."""
+    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
+
+
+class Broker:
+    """mosquitto, with a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        self.config = folder / "mosquitto.conf"
+        self.config.write_text(
+            f"listener {self.port} 127.0.0.1\nallow_anonymous true\nmax_inflight_messages 200\nmax_queued_messages 100000\n"
+            f"persistence false\nuser root\nlog_type none\n"
+        )
+        self.process: Process | None = None
+
+    async def start(self) -> None:
+        self.process = Process([program("mosquitto") or "mosquitto", "-c", str(self.config)], name="mosquitto")
+        await self.process.start()
+        async with asyncio.timeout(30):
+            while True:
+                with contextlib.suppress(OSError):
+                    _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+                    writer.close()
+                    return
+                await asyncio.sleep(0.05)
+
+    async def kill(self) -> None:
+        if self.process is not None:
+            await self.process.kill()
+
+
 class Gateway:
     """A gateway under measurement, by the port that the package describes."""
 
@@ -137,11 +204,19 @@ class Gateway:
         self.ledger = folder / "ledger"
         self.process: Process | None = None
 
-    async def start(self, sources: list[dict[str, Any]], options: dict[str, Any] | None = None, *, wait: bool = True) -> None:
+    async def start(
+        self, sources: list[dict[str, Any]], options: dict[str, Any] | None = None, *, wait: bool = True
+    ) -> None:
         """Begin, or begin again with the same directory after it was killed."""
         directory = self.folder / "data"
         directory.mkdir(parents=True, exist_ok=True)
-        given = {"name": self.name, "directory": str(directory), "ledger": str(self.ledger), "sources": sources, "options": options or {}}
+        given = {
+            "name": self.name,
+            "directory": str(directory),
+            "ledger": str(self.ledger),
+            "sources": sources,
+            "options": options or {},
+        }
         path = self.folder / "given.json"
         path.write_text(json.dumps(given), "utf-8")
         self.process = Process([*self.command, str(path)], name=self.name)
@@ -154,7 +229,7 @@ class Gateway:
         assert self.process is not None
         if self.process.alive:
             await self.process.say("stop")
-        code = await self.process.ended(120)
+        code = await self.process.ended()
         if code:
             raise RuntimeError(f"{self.name} ended with {code}")
 
