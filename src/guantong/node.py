@@ -155,6 +155,7 @@ class Node:
         from guantong.keep.blobs import FolderBlobs
         from guantong.keep.model import KeepSettings
         from guantong.keep.service import Keep
+        from guantong.prove import anchors
         from guantong.prove.figure import OPEN_FIGURE, ORDER_FIGURE, RECEIVE_FIGURE
         from guantong.prove.figure_trade import FigureTrade
         from guantong.prove.figures import Figures
@@ -238,6 +239,7 @@ class Node:
             source=ExchangePapers(self.exchange),
             settings=config.section("prove", ProveSettings),
         )
+        self.prove.rounds.anchors = anchors.chosen(self.prove.settings, self.http, self.clock)
         partners = ExchangePartners(self.exchange)
         self.settle = Settle(self.records, partners, partners, self.clock, config.section("settle", SettleSettings))
         self.disputes = Disputes(self.settle)
