@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from guantong import __version__
 from guantong.base.canonical import b64url, unb64url
-from guantong.base.clock import Clock, SystemClock
+from guantong.base.clock import Clock, SystemClock, iso
 from guantong.base.errors import ConfigProblem, GuantongError
 from guantong.base.ids import NewId, Randomness, new_uuid, system_random
 from guantong.base.keys import Ed25519Key, P256Key
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from guantong.exchange.ports import Access, Verdict
+    from guantong.keep.model import Retention
 
 __all__ = ["WIRES", "Keys", "Node", "Wire", "load_keys", "probe", "run_async"]
 
@@ -147,6 +149,7 @@ class Node:
         from guantong.describe.service import Describe
         from guantong.exchange.identity import Identity, did_of
         from guantong.exchange.model import ExchangeSettings
+        from guantong.exchange.permits import Permits
         from guantong.exchange.service import Exchange
         from guantong.fuse.model import FuseSettings
         from guantong.fuse.service import Fuse
@@ -154,6 +157,7 @@ class Node:
         from guantong.govern.service import Govern
         from guantong.keep.blobs import FolderBlobs
         from guantong.keep.model import KeepSettings
+        from guantong.keep.seal import SealedBlobs
         from guantong.keep.service import Keep
         from guantong.prove import anchors
         from guantong.prove.figure import OPEN_FIGURE, ORDER_FIGURE, RECEIVE_FIGURE
@@ -204,6 +208,9 @@ class Node:
         self.keep = Keep(
             self.directory / "keep", self.records, self.clock, config.section("keep", KeepSettings), inline=inline
         )
+        folder = FolderBlobs(self.directory / "blobs")
+        self.blobs = folder if self.keep.seal is None else SealedBlobs(folder, self.keep.seal)
+        self.keep.on_retention(self._retention)
         self.connect = Connect(
             self.records, self.keep, self.clock, self.http, config.section("connect", ConnectSettings)
         )
@@ -229,10 +236,11 @@ class Node:
             settings=config.section("exchange", ExchangeSettings),
             new_id=new_id,
         )
+        self._texts = Permits()
         self.exchange.host(self.identity, self.address)
         self.prove = Prove(
             self.records,
-            FolderBlobs(self.directory / "blobs"),
+            self.blobs,
             self.clock,
             self.http,
             lambda _: ProveKeys(self.keys.evidence, self.keys.witness),
@@ -289,7 +297,7 @@ class Node:
         ``alone``: for one command of a person; no source is read and no message leaves, both wait for the next full start.
         """
         self.records.open(self._migrate)
-        await self.keep.start()
+        await self.keep.start(() if alone else [self.participant])
         await self.fuse.start([self.participant])
         await self.govern.start()
         await self.exchange.start()
@@ -359,6 +367,7 @@ class Node:
         from starlette.routing import Route
 
         from guantong.describe.routes import aas_routes
+        from guantong.keep.routes import keep_routes
         from guantong.prove.routes import routes as evidence_routes
         from guantong.settle.routes import routes as invoice_routes
         from guantong.web.app import create_app
@@ -382,6 +391,7 @@ class Node:
             package=self.package_bytes,
             verify=self.verify,
             receive=self.receive,
+            backup=self.backup,
             config={
                 row.name: {
                     "value": self.config.shown(row.name),
@@ -405,6 +415,7 @@ class Node:
             settings=self.web_settings,
             extra_routes=[
                 *self.exchange.routes(self.participant),
+                *keep_routes(self.keep, self._person),
                 *evidence_routes(self.prove, lambda _: self.participant),
                 *invoice_routes(self.settle, self.participant, self.exchange.identify),
                 *(
@@ -498,17 +509,20 @@ class Node:
         return Verdict(decision.allowed, decision.reason)
 
     async def _permits(self, access: Access) -> str:
-        from guantong.exchange.permits import cedar_permit
-
         if access.agreement_id:
-            agreement = await self.exchange.agreement(access.participant, access.agreement_id)
-            return cedar_permit(
-                agreement.agreement, name=agreement.id, dataset_id=agreement.dataset_id, partner=agreement.partner
-            )
-        return "".join(
-            cedar_permit(product.policy, name=product.offer_id, dataset_id=product.dataset_id)
-            for product in await self.exchange.products(access.participant)
-            if product.dataset_id == access.dataset_id
+            return self._texts.of_agreement(await self.exchange.agreement(access.participant, access.agreement_id))
+        return self._texts.of_products(await self.exchange.products(access.participant, access.dataset_id))
+
+    async def _retention(self, participant: str) -> Retention:
+        """What keep may throw away: days by grade from the settings, and govern's grade of each signal."""
+        from guantong.keep.model import Retention
+
+        days = {grade: float(text) for grade, text in self.config["keep.grade-days"].items()}
+        graded = await self.govern.grades(participant) if days else []
+        return Retention(
+            days=self.config["keep.readings-days"] or None,
+            grades=days,
+            graded={int(one.id.removeprefix("signal:")): one.enforce for one in graded if one.id.startswith("signal:")},
         )
 
     def _factor(self, name: str) -> Mapping[str, str]:
@@ -527,6 +541,42 @@ class Node:
     async def _rights(self, participant: str, dataset_id: str) -> Mapping[str, Any] | None:
         found = await self.govern.rights(participant, dataset_id)
         return None if found is None else asdict(found)
+
+    async def backup(self, out: Path, passphrase: str) -> dict[str, Any]:
+        """Write everything of this node into one sealed file while it runs; ``keep/backup.py`` says what is in it and in which order.
+
+        Raises Skippable ``base.passphrase-short``, Retryable ``keep.backup-failed``.
+        """
+        from guantong.keep import backup
+
+        out = out.expanduser().resolve()
+        if out.is_relative_to(self.directory):
+            raise ConfigProblem("keep.backup-inside", path=out.name)
+        sealed_at = self.clock.now()
+        with tempfile.TemporaryDirectory(dir=self.directory, prefix=".backup-") as name:
+            copies = Path(name)
+
+            def copy(database: str) -> backup.Source:
+                target = copies / Path(database).name
+                backup.copy_database(self.directory / database, target)
+                return backup.Source(database, target)
+
+            async with self.keep.resting(self.participant):
+                async with self.keep.held(self.participant):
+                    sources = await asyncio.to_thread(backup.files_of, self.directory)
+                    for database in backup.DATABASES:
+                        if (self.directory / database).exists():
+                            sources.append(await asyncio.to_thread(copy, database))
+                facts = {
+                    "participant": self.participant,
+                    "address": self.address,
+                    "version": __version__,
+                    "made": iso(sealed_at),
+                    "records_elsewhere": bool(self.config["node.records"]),
+                    "tables_elsewhere": bool(self.config["keep.tables-uri"]),
+                }
+                size = await asyncio.to_thread(backup.write, out, passphrase, sources, facts)
+        return {**facts, "file": str(out), "bytes": size, "files": len(sources)}
 
     async def package_bytes(self, agreement_id: str) -> bytes:
         """The evidence package of an agreement, with its invoices, as the bytes of a zip file."""
@@ -572,6 +622,11 @@ class Node:
     async def _caller(self, request: Request) -> tuple[str, str]:
         caller = await self.exchange.identify(self.participant, request.headers.get("authorization", ""))
         return self.participant, caller.did
+
+    async def _person(self, request: Request) -> str:
+        """The participant, where a person of this node is signed in; else empty."""
+        participant, subject = await self._reader(request)
+        return participant if subject == "user:owner" else ""
 
     async def _reader(self, request: Request) -> tuple[str, str]:
         """Who reads the shells: a signed-in person of this node, or a partner with an identity token."""

@@ -5,7 +5,8 @@ Source: Dataspace Protocol 2025-1, Catalog Protocol; CX-0018, CAC-007 (type and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,19 @@ class _Shown:
     terms: Terms
     rendered: bytes
 
+    def is_for(self, caller: str, at: int) -> bool:
+        """Whether a caller may see it: not hidden from it, and its own terms not already refusing it."""
+        terms = self.terms
+        return (
+            (self.visible_to is None or caller in self.visible_to)
+            and (terms.recipients is None or caller in terms.recipients)
+            and (terms.not_after is None or at <= terms.not_after)
+        )
+
+
+_CALLERS = 64
+"""Callers whose view of the shelf is kept."""
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -52,53 +66,75 @@ class Shelf:
         self.participant = participant
         self.callback = callback
         self._shown: dict[str, _Shown] = {}
+        self._by_dataset: dict[str, dict[str, _Shown]] = {}
+        self._by_offer: dict[str, dict[str, _Shown]] = {}
+        self._seen: OrderedDict[str, tuple[int | None, list[_Shown]]] = OrderedDict()
 
     def put(self, product: Product) -> None:
         """Show a product, instead of an earlier one of the same id."""
         visible = frozenset(product.visible_to) if product.visible_to else None
         dataset = self.dataset(product)
-        self._shown[product.id] = _Shown(product, visible, compile_policy(product.policy), orjson.dumps(dataset))
+        shown = _Shown(product, visible, compile_policy(product.policy), orjson.dumps(dataset))
+        old = self._shown.get(product.id)
+        if old is not None:
+            self._unlist(old)
+        self._shown[product.id] = shown  # a changed product keeps its place
+        self._by_dataset.setdefault(product.dataset_id, {})[product.id] = shown
+        self._by_offer.setdefault(product.offer_id, {})[product.id] = shown
+        self._seen.clear()
 
     def take(self, product_id: str) -> None:
         """Show it no more."""
-        self._shown.pop(product_id, None)
+        shown = self._shown.pop(product_id, None)
+        if shown is not None:
+            self._unlist(shown)
+            self._seen.clear()
 
-    def products(self) -> list[Product]:
-        """All products on the shelf."""
-        return [shown.product for shown in self._shown.values()]
+    def _unlist(self, shown: _Shown) -> None:
+        product = shown.product
+        for index, name in ((self._by_dataset, product.dataset_id), (self._by_offer, product.offer_id)):
+            index[name].pop(product.id, None)
+            if not index[name]:
+                del index[name]
+
+    def products(self, dataset_id: str = "") -> list[Product]:
+        """All products on the shelf, or those of a dataset."""
+        listed = self._by_dataset.get(dataset_id, {}) if dataset_id else self._shown
+        return [shown.product for shown in listed.values()]
 
     def product(self, product_id: str) -> Product | None:
         """A product by its id."""
         shown = self._shown.get(product_id)
         return shown.product if shown else None
 
-    def visible(self, caller: str, at: int) -> Iterable[_Shown]:
-        """What a caller may see at an instant: not hidden from it, and its own terms not already refusing it."""
-        for shown in self._shown.values():
-            if shown.visible_to is not None and caller not in shown.visible_to:
-                continue
-            terms = shown.terms
-            if terms.recipients is not None and caller not in terms.recipients:
-                continue
-            if terms.not_after is not None and at > terms.not_after:
-                continue
-            yield shown
+    def visible(self, caller: str, at: int) -> list[_Shown]:
+        """What a caller may see at an instant, in the order of offering.
+
+        Looked through once a caller and change of the shelf, and again when the first of its offers has ended.
+        """
+        kept = self._seen.get(caller)
+        if kept is None or (kept[0] is not None and at > kept[0]):
+            found = [shown for shown in self._shown.values() if shown.is_for(caller, at)]
+            ends = [shown.terms.not_after for shown in found if shown.terms.not_after is not None]
+            kept = self._seen[caller] = (min(ends, default=None), found)
+            while len(self._seen) > _CALLERS:
+                self._seen.popitem(last=False)
+        self._seen.move_to_end(caller)
+        return kept[1]
 
     def find(self, caller: str, at: int, *, offer_id: str = "", dataset_id: str = "") -> Product | None:
         """The product of an offer or dataset if the caller may see it; the offer's id decides where both are given."""
-        by_dataset = None
-        for shown in self.visible(caller, at):
-            if offer_id and shown.product.offer_id == offer_id and dataset_id in ("", shown.product.dataset_id):
-                return shown.product
-            if shown.product.dataset_id == dataset_id and by_dataset is None:
-                by_dataset = shown.product
-        return by_dataset
+        for index, name in ((self._by_offer, offer_id), (self._by_dataset, dataset_id)):
+            for shown in index.get(name, {}).values() if name else ():
+                if dataset_id in ("", shown.product.dataset_id) and shown.is_for(caller, at):
+                    return shown.product
+        return None
 
     def page(self, caller: str, at: int, wanted: Wanted, page_size: int) -> tuple[bytes, int | None, int | None]:
         """The body of a ``Catalog`` with the offsets of the next and the previous page."""
-        shown = [
-            item for item in self.visible(caller, at) if wanted.ids is None or item.product.dataset_id in wanted.ids
-        ]
+        shown = self.visible(caller, at)
+        if wanted.ids is not None:
+            shown = [item for item in shown if item.product.dataset_id in wanted.ids]
         size = min(wanted.limit or page_size, page_size)
         part = shown[wanted.offset : wanted.offset + size]
         head = {
@@ -117,7 +153,7 @@ class Shelf:
 
     def one(self, caller: str, at: int, dataset_id: str) -> dict[str, Any]:
         """A dataset by its id. Raises Refused ``exchange.dataset-unknown``."""
-        found = [item for item in self.visible(caller, at) if item.product.dataset_id == dataset_id]
+        found = [item for item in self._by_dataset.get(dataset_id, {}).values() if item.is_for(caller, at)]
         if not found:
             raise Refused("exchange.dataset-unknown", dataset=dataset_id[:200])
         dataset = {"@context": [CONTEXT], **orjson.loads(found[0].rendered)}

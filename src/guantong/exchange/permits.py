@@ -6,12 +6,14 @@ Only what this module can say in Cedar is permitted; legal terms bind people and
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from guantong.base.canonical import digest
+from guantong.exchange.model import Agreement, Product
 from guantong.exchange.policy import compile_policy
 
-__all__ = ["cedar_permit"]
+__all__ = ["Permits", "cedar_permit"]
 
 _ACTIONS = ("negotiate", "transfer", "read")
 
@@ -41,6 +43,38 @@ def cedar_permit(policy: Mapping[str, Any], *, name: str, dataset_id: str, partn
         f"@id({_text(name)})\n"
         f"permit (principal is Participant, action in [{actions}], resource == Dataset::{_text(dataset_id)}){when};\n"
     )
+
+
+class Permits:
+    """Permits of agreements and products, written once. All agreements on the same rules, dataset and partner have one text, so that the
+    decision point parses it once; it is named by the hash of the rules, which the agreement's entry on record names too.
+    """
+
+    def __init__(self, keep: int = 10_000) -> None:
+        self._keep = keep
+        self._texts: dict[tuple[str, str, str], str] = {}
+
+    def of_agreement(self, agreement: Agreement) -> str:
+        """The permit of an agreement, for its partner alone."""
+        name = (agreement.policy_hash, agreement.dataset_id, agreement.partner)
+        return self._texts.get(name) or self._write(name, agreement.agreement, agreement.policy_hash)
+
+    def of_products(self, products: Iterable[Product]) -> str:
+        """The permits of offers, for whomever each names."""
+        texts = []
+        for product in products:
+            name = (product.offer_id, product.dataset_id, digest(dict(product.policy)))
+            texts.append(self._texts.get(name) or self._write(name, product.policy, product.offer_id, partner=False))
+        return "".join(texts)
+
+    def _write(
+        self, name: tuple[str, str, str], policy: Mapping[str, Any], called: str, *, partner: bool = True
+    ) -> str:
+        text = cedar_permit(policy, name=called, dataset_id=name[1], partner=name[2] if partner else "")
+        if len(self._texts) >= self._keep:
+            del self._texts[next(iter(self._texts))]
+        self._texts[name] = text
+        return text
 
 
 def _text(value: str) -> str:

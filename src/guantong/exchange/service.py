@@ -240,9 +240,9 @@ class Exchange:
             step.record(Entry(PRODUCT_WITHDRAWN, {"product": product_id, "dataset": product.dataset_id}))
         shelf.take(product_id)
 
-    async def products(self, participant: str) -> list[Product]:
-        """Products on offer."""
-        return self._shelf(participant).products()
+    async def products(self, participant: str, dataset_id: str = "") -> list[Product]:
+        """Products on offer, all or those of a dataset."""
+        return self._shelf(participant).products(dataset_id)
 
     def explain(self, policy: Mapping[str, Any], language: str = "en") -> list[tuple[str, str]]:
         """A policy in plain words, each term ``enforced`` or ``legal``. Raises Refused ``exchange.term-refused``."""
