@@ -507,6 +507,28 @@ CREATE TABLE web_sessions (
 	PRIMARY KEY (participant, session_hash)
 );
 CREATE INDEX web_sessions_expiry ON web_sessions (expires_at);
+CREATE TABLE connect_edges (
+	participant VARCHAR(255) NOT NULL, 
+	id VARCHAR(64) NOT NULL, 
+	name VARCHAR(64) NOT NULL, 
+	token VARCHAR(64) NOT NULL, 
+	enrolled_at BIGINT NOT NULL, 
+	seen_at BIGINT NOT NULL, 
+	position BIGINT NOT NULL, 
+	part INTEGER NOT NULL, 
+	parts INTEGER NOT NULL, 
+	log_position BIGINT NOT NULL, 
+	frames BIGINT NOT NULL, 
+	rows BIGINT NOT NULL, 
+	sources BLOB NOT NULL, 
+	PRIMARY KEY (participant, id)
+);
+CREATE TABLE connect_invites (
+	participant VARCHAR(255) NOT NULL, 
+	code VARCHAR(64) NOT NULL, 
+	until BIGINT NOT NULL, 
+	PRIMARY KEY (participant, code)
+);
 CREATE TABLE exchange_blocks (
 	participant VARCHAR(255) NOT NULL, 
 	record_id VARCHAR(128) NOT NULL, 

@@ -12,6 +12,30 @@ depends_on = None
 def upgrade() -> None:
     """Take the schema one step on."""
     op.create_table(
+        "connect_edges",
+        sa.Column("participant", sa.String(length=255), nullable=False),
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("token", sa.String(length=64), nullable=False),
+        sa.Column("enrolled_at", sa.BigInteger(), nullable=False),
+        sa.Column("seen_at", sa.BigInteger(), nullable=False),
+        sa.Column("position", sa.BigInteger(), nullable=False),
+        sa.Column("part", sa.Integer(), nullable=False),
+        sa.Column("parts", sa.Integer(), nullable=False),
+        sa.Column("log_position", sa.BigInteger(), nullable=False),
+        sa.Column("frames", sa.BigInteger(), nullable=False),
+        sa.Column("rows", sa.BigInteger(), nullable=False),
+        sa.Column("sources", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("participant", "id"),
+    )
+    op.create_table(
+        "connect_invites",
+        sa.Column("participant", sa.String(length=255), nullable=False),
+        sa.Column("code", sa.String(length=64), nullable=False),
+        sa.Column("until", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("participant", "code"),
+    )
+    op.create_table(
         "exchange_blocks",
         sa.Column("participant", sa.String(length=255), nullable=False),
         sa.Column("record_id", sa.String(length=128), nullable=False),
@@ -229,3 +253,5 @@ def downgrade() -> None:
     op.drop_table("exchange_credentials")
     op.drop_table("exchange_credential_requests")
     op.drop_table("exchange_blocks")
+    op.drop_table("connect_invites")
+    op.drop_table("connect_edges")
