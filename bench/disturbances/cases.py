@@ -349,9 +349,9 @@ async def sink_down(bench: Bench, folder: Path) -> list[Row]:
     cap = 64 * 2**20 if bench.full else 3 * 2**20
     pad = 60_000 if bench.full else 24_000  # random letters; both items hold the same, so a tick is so many bytes in the log, less a quarter
     weight = 0.75 * pad
-    options = {"sink_down": True, "keep": {"log_bytes_max": cap}}
+    options = {"sink_down": True, "keep": {"log_bytes_max": cap, "commit_s": 1.0}}
     async with plant(
-        bench, folder, names=("guantong",), items=2, hz=100, pad=pad, terms={"queue": 100}, settings=options
+        bench, folder, names=("guantong",), items=2, hz=100, pad=pad, terms={"queue": 100 if bench.full else 30}, settings=options
     ) as made:
         while made.server.next * weight < 2.2 * cap:
             await made.run_for(0.5)
