@@ -40,7 +40,9 @@ async def cosigned(log, witness) -> None:
     me = dataclasses.replace(peer, did=witness.did, url=witness.url, evidence_key=witness.keys.log.public)
     me = dataclasses.replace(me, witness_key=await fetch_witness_key(log.wire, me, timeout_s=1))
     head = await log.prove.catch_up(log.did)
-    await ask_to_cosign(log.wire, me, head, known=0, prove=lambda old: log.prove.consistency(log.did, old, head.size), timeout_s=1)
+    await ask_to_cosign(
+        log.wire, me, head, known=0, prove=lambda old: log.prove.consistency(log.did, old, head.size), timeout_s=1
+    )
 
 
 async def test_an_honest_log_raises_no_alarm_however_it_grows(supplier, customer, witness) -> None:
@@ -102,7 +104,7 @@ async def test_a_log_restored_from_an_old_back_up_is_a_roll_back_and_once_it_gro
     await supplier.note(9)
     await cosigned(supplier, customer)
     # the copy holds the same first entries; what came after was lost
-    copied = [leaf for leaf in await supplier.prove._leaves(supplier.did, 0, 6)]
+    copied = list(await supplier.prove._leaves(supplier.did, 0, 6))
     await restore(twin, copied)
     wire.apps["supplier.example"] = wire.apps["twin.example"]
 
@@ -153,10 +155,15 @@ async def test_a_wrong_proof_alone_is_no_fork(supplier, customer) -> None:
 
     await customer.know(supplier)
     origin = origin_of(supplier.did)
-    notes = [sign(Checkpoint(origin, size, root(HASHES[:size])).text, origin, supplier.keys.log).to_bytes() for size in (7, 20)]
+    notes = [
+        sign(Checkpoint(origin, size, root(HASHES[:size])).text, origin, supplier.keys.log).to_bytes()
+        for size in (7, 20)
+    ]
     await customer.post("/witness/add-checkpoint", WitnessRequest(0, (), notes[0]).to_bytes())
     proof = consistency_proof(nodes_of(HASHES), 7, 20)
-    answer = await customer.post("/witness/add-checkpoint", WitnessRequest(7, (*proof[:-1], bytes(32)), notes[1]).to_bytes())
+    answer = await customer.post(
+        "/witness/add-checkpoint", WitnessRequest(7, (*proof[:-1], bytes(32)), notes[1]).to_bytes()
+    )
 
     assert answer.status == 422
     assert (await customer.prove.view(customer.did)).alarms == ()

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -24,7 +24,7 @@ from guantong.base.clock import NS
 from guantong.base.der import BOOLEAN, INTEGER, OCTETS, SEQUENCE, SET, TIME, Value, children, encode, integer, oid, one
 from guantong.base.errors import Refused, Skippable
 
-__all__ = ["MAX_TOKEN_BYTES", "Stamped", "load_root", "load_roots", "request", "verify"]
+__all__ = ["MAX_TOKEN_BYTES", "Stamped", "der_of", "load_root", "load_roots", "request", "verify"]
 
 MAX_TOKEN_BYTES = 64 * 1024
 _SHA256 = oid("2.16.840.1.101.3.4.2.1")
@@ -76,6 +76,11 @@ def load_root(der: bytes) -> x509.Certificate:
         return x509.load_der_x509_certificate(der)
     except x509.InvalidVersion as error:
         raise ValueError(str(error)) from error
+
+
+def der_of(certificate: x509.Certificate) -> bytes:
+    """A certificate in DER."""
+    return certificate.public_bytes(serialization.Encoding.DER)
 
 
 def verify(

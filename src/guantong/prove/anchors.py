@@ -67,6 +67,10 @@ class WitnessAnchor:
         self._keys = keys
         self._wait_s = wait_s
 
+    def trust_lines(self) -> list[str]:
+        """Witnesses stand in the trust file by themselves."""
+        return []
+
     async def submit(self, origin: str, size: int, root: bytes) -> Mapping[str, Any]:
         """Wait for a cosignature. Raises Retryable ``prove.anchor-later``."""
         try:
@@ -91,6 +95,10 @@ class TimestampAnchor:
         self._url = url
         self._roots = timestamp.load_roots(roots) if roots else ()
         self._timeout_s = timeout_s
+
+    def trust_lines(self) -> list[str]:
+        """The authority's certificates for a trust file."""
+        return [f"authority {b64(timestamp.der_of(root))}" for root in self._roots]
 
     async def submit(self, origin: str, size: int, root: bytes) -> Mapping[str, Any]:
         """Have the checkpoint's text stamped. Raises Retryable ``prove.anchor-later`` and Refused ``base.timestamp-refused``."""

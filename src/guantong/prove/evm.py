@@ -123,7 +123,12 @@ class EvmAnchor:
     ) -> None:
         self._rpc = _Rpc(http, clock, url, key, timeout_s=timeout_s)
         self._contract = contract.lower()
+        self._chain = 0
         self._turn = asyncio.Lock()  # transactions of one account are numbered
+
+    def trust_lines(self) -> list[str]:
+        """The contract, once the chain's id is known; blocks a stranger lists from a node of its own."""
+        return [f"contract {self._chain} {self._contract}"] if self._chain else []
 
     async def submit(self, origin: str, size: int, root: bytes) -> Mapping[str, Any]:
         """Write size and root into the log's line. Raises Refused ``prove.anchor-refused`` with the contract's reason."""
@@ -164,9 +169,10 @@ class EvmAnchor:
 
     async def _ref(self, origin: str, log: bytes, number: str) -> Mapping[str, Any]:
         size, root, at_s = await self._head(log, number)
+        self._chain = int(await self._rpc.ask("eth_chainId"), 16)
         ref: dict[str, Any] = {
             "kind": self.kind,
-            "chain": int(await self._rpc.ask("eth_chainId"), 16),
+            "chain": self._chain,
             "contract": self._contract,
             "block": number,
             "origin": origin,

@@ -26,6 +26,10 @@ class Anchor(Protocol):
 
     kind: str
 
+    def trust_lines(self) -> list[str]:
+        """Lines for a trust file by which a stranger confirms who states the time; empty where there is nothing to list."""
+        ...
+
     async def submit(self, origin: str, size: int, root: bytes) -> Mapping[str, Any]:
         """Hand over one root. Returns a reference in plain JSON that verifies later, as far as possible without network.
 

@@ -380,7 +380,7 @@ class Prove:
 
     def failure(self, participant: str) -> str | None:
         """Code of what keeps the tree from growing, or None."""
-        return self._failures.get(participant)
+        return self._failures.get(participant) or self.rounds.errors.get((participant, "audit"))
 
     def keys_of(self, participant: str) -> tuple[VerifierKey, VerifierKey]:
         """Public keys of log and witness."""
@@ -572,7 +572,8 @@ class Prove:
             logs.append(peer.log_vkey)
             if peer.witness_vkey is not None:
                 witnesses.append(peer.witness_vkey)
-        return rules.trust_text(dids, logs, witnesses)
+        lines = [line for anchor in self.rounds.anchors for line in anchor.trust_lines()]
+        return rules.trust_text(dids, logs, witnesses, lines)
 
     def _log(self, participant: str) -> _Log:
         try:

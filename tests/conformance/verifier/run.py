@@ -27,7 +27,8 @@ NOW = 1_800_000_000 * 10**9
 
 def _world() -> Any:
     spec = importlib.util.spec_from_file_location("verify_conftest", HERE.parents[1] / "verify" / "conftest.py")
-    assert spec and spec.loader
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["verify_conftest"] = module
     spec.loader.exec_module(module)
