@@ -34,6 +34,7 @@ _ESTRANGED = (
     "BadUserSignatureInvalid",
     "BadIdentityTokenRejected",
     "BadIdentityTokenInvalid",
+    "BadIdentityChangeNotSupported",
 )
 
 
@@ -42,6 +43,8 @@ class Line(Client):  # type: ignore[misc]
 
     def __init__(self, base: str, *, timeout_s: float, session_s: float) -> None:
         super().__init__(base, timeout=timeout_s)
+        self._hello_s = min(timeout_s, 2.0)
+        self._adopted = False
         self.name = self.description = "guantong"
         self.application_uri = APPLICATION_URI
         self.product_uri = "urn:guantong"
@@ -72,13 +75,17 @@ class Line(Client):  # type: ignore[misc]
         """Go on with a session that an earlier process had; whether the server still knows it shows when it is activated."""
         self.uaclient.session.authentication_token = ua.NodeId.from_string(ticket["token"])
         self._server_nonce = bytes.fromhex(ticket["nonce"]) if ticket["nonce"] else None
+        self._adopted = True
 
     async def open(self) -> bool:
         """Open the line and activate the session; True if it is the one we had. Raises what the stack raises."""
         await self.drop()
         await self.connect_socket()
         try:
-            await self.send_hello()
+            async with asyncio.timeout(
+                self._hello_s
+            ):  # a server that is only just starting may take the line and never answer
+                await self.send_hello()
             await self.open_secure_channel()
             reused = self.uaclient.session.has_session and await self._again()
             if not reused:
@@ -97,6 +104,13 @@ class Line(Client):  # type: ignore[misc]
         session = self.uaclient.session
         session.rebind_authentication_token()
         try:
+            if (
+                self._adopted
+            ):  # how the server names its ways to sign in came with the session's creation, which we did not see
+                endpoints = await self.get_endpoints()
+                mode, uri = self.security_policy.Mode, self.security_policy.URI
+                self._policy_ids = Client.find_endpoint(endpoints, mode, uri).UserIdentityTokens
+                self._adopted = False
             await self._activate_with_credentials()
         except ua.UaStatusCodeError as error:
             if type(error).__name__ in _GONE or type(error).__name__ in _ESTRANGED:
