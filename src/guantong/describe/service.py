@@ -114,9 +114,7 @@ class Describe:
 
     async def dataset(self, participant: str, dataset_id: str) -> Dataset:
         """One dataset. Raises Skippable ``describe.unknown-dataset``."""
-        row = await self._records.row(
-            select(DATASETS.c.body).where(and_(DATASETS.c.participant == participant, DATASETS.c.id == dataset_id))
-        )
+        row = await self._records.find(DATASETS, ("body",), participant=participant, id=dataset_id)
         if row is None:
             raise Skippable("describe.unknown-dataset", dataset=dataset_id[:100])
         return _dataset(row["body"])

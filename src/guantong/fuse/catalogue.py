@@ -35,6 +35,9 @@ class Catalogue:
             self.signals[signal.id] = signal
             self._ids[signal.source, signal.native_id] = signal.id
             self.newest[signal.id] = int(row["newest"])
+        self.durable: tuple[Signal, ...] = ()
+        """As the table holds them, by id."""
+        self._settle()
 
     def resolve(self, source: str, native_ids: list[str]) -> list[int]:
         """Numbers of the source's signals; new ones enter the catalogue."""
@@ -113,8 +116,13 @@ class Catalogue:
 
     def written(self) -> None:
         """The step is durable."""
+        if self._changed:
+            self._settle()
         self._changed.clear()
         self._seen_newest.clear()
+
+    def _settle(self) -> None:
+        self.durable = tuple(self.signals[number] for number in sorted(self.signals))
 
     def _unit(self, source: str, native: str, declared: str) -> str:
         try:

@@ -91,6 +91,9 @@ class Fuse:
 
     async def signals(self, participant: str) -> list[Signal]:
         """The catalogue, by id."""
+        stream = self._streams.get(participant)
+        if stream is not None:
+            return list(stream.catalogue.durable)
         rows = await self.records.rows(
             select(SIGNALS).where(SIGNALS.c.participant == participant).order_by(SIGNALS.c.id)
         )
