@@ -569,6 +569,23 @@ CREATE TABLE exchange_credentials_issued (
 	PRIMARY KEY (participant, place)
 );
 CREATE INDEX exchange_credentials_issued_holder ON exchange_credentials_issued (participant, holder, kind);
+CREATE TABLE exchange_flows (
+	participant VARCHAR(255) NOT NULL, 
+	id VARCHAR(128) NOT NULL, 
+	role VARCHAR(8) NOT NULL, 
+	process_id VARCHAR(128) NOT NULL, 
+	participant_id VARCHAR(1024) NOT NULL, 
+	counter_party VARCHAR(255) NOT NULL, 
+	agreement_id VARCHAR(128) NOT NULL, 
+	dataset_id VARCHAR(255) NOT NULL, 
+	profile VARCHAR(1024) NOT NULL, 
+	state VARCHAR(16) NOT NULL, 
+	control_plane VARCHAR(1024) NOT NULL, 
+	error TEXT NOT NULL, 
+	changed_at BIGINT NOT NULL, 
+	PRIMARY KEY (participant, id)
+);
+CREATE UNIQUE INDEX exchange_flows_process ON exchange_flows (participant, process_id);
 CREATE TABLE exchange_members (
 	participant VARCHAR(255) NOT NULL, 
 	holder VARCHAR(255) NOT NULL, 

@@ -82,6 +82,26 @@ def upgrade() -> None:
         batch_op.create_index("exchange_credentials_issued_holder", ["participant", "holder", "kind"], unique=False)
 
     op.create_table(
+        "exchange_flows",
+        sa.Column("participant", sa.String(length=255), nullable=False),
+        sa.Column("id", sa.String(length=128), nullable=False),
+        sa.Column("role", sa.String(length=8), nullable=False),
+        sa.Column("process_id", sa.String(length=128), nullable=False),
+        sa.Column("participant_id", sa.String(length=1024), nullable=False),
+        sa.Column("counter_party", sa.String(length=255), nullable=False),
+        sa.Column("agreement_id", sa.String(length=128), nullable=False),
+        sa.Column("dataset_id", sa.String(length=255), nullable=False),
+        sa.Column("profile", sa.String(length=1024), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("control_plane", sa.String(length=1024), nullable=False),
+        sa.Column("error", sa.Text(), nullable=False),
+        sa.Column("changed_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("participant", "id"),
+    )
+    with op.batch_alter_table("exchange_flows", schema=None) as batch_op:
+        batch_op.create_index("exchange_flows_process", ["participant", "process_id"], unique=True)
+
+    op.create_table(
         "exchange_members",
         sa.Column("participant", sa.String(length=255), nullable=False),
         sa.Column("holder", sa.String(length=255), nullable=False),
@@ -246,6 +266,10 @@ def downgrade() -> None:
     op.drop_table("fuse_limits")
     op.drop_table("exchange_renewals")
     op.drop_table("exchange_members")
+    with op.batch_alter_table("exchange_flows", schema=None) as batch_op:
+        batch_op.drop_index("exchange_flows_process")
+
+    op.drop_table("exchange_flows")
     with op.batch_alter_table("exchange_credentials_issued", schema=None) as batch_op:
         batch_op.drop_index("exchange_credentials_issued_holder")
 
