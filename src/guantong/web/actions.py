@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -350,6 +351,13 @@ async def trust(rooms: Rooms, _: Ask) -> dict[str, Any]:
     return _go("/evidence", trust=await rooms.prove.trust_lines(rooms.participant))
 
 
+async def backup(rooms: Rooms, ask: Ask) -> dict[str, Any]:
+    """Write everything of this node into one sealed file on its disk."""
+    if rooms.backup is None:
+        raise not_found("/settings/backup")
+    return _go("/settings", **await rooms.backup(Path(text(ask, "out")), text(ask, "passphrase")))
+
+
 async def make_invoice(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     """Derive the invoice of an agreement from its receipts, sign it and hand it to the partner."""
     made = await rooms.settle.invoice(rooms.participant, text(ask, "agreement", limit=200))
@@ -603,6 +611,7 @@ ACTIONS: tuple[Action, ...] = (
     Action(
         "/watch/survive", "How long supply lasts when a component stops", (Field("component"),), survive, "survival"
     ),
+    Action("/settings/backup", "Write a back-up of the node", (Field("out"), Field("passphrase")), backup),
     Action("/settings/retry", "Try a message again that was given up", (Field("kind"), Field("key")), retry_message),
 )
 """Every action."""

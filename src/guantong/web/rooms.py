@@ -52,6 +52,8 @@ class Rooms:
     """``await verify(package_bytes)``: the stranger's verdict on a package, ``{"ok": bool, "signer": …, "checks": [...]}``."""
     receive: Callable[..., Awaitable[Mapping[str, Any]]] | None = None
     """``await receive(agreement_id, purpose=…)``: have an agreement's dataset delivered into the own log: ``pid``, ``state``, ``rows``."""
+    backup: Callable[..., Awaitable[Mapping[str, Any]]] | None = None
+    """``await backup(path, passphrase)``: everything of the node as one sealed file on its own disk."""
     config: Mapping[str, Any] = field(default_factory=dict)
     """Settings as the Settings page shows them: ``{name: {"value", "default", "from", "en", "zh", "type"}}``; no secrets."""
     health: Callable[[], Mapping[str, Any]] = dict

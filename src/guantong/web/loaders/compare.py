@@ -23,10 +23,11 @@ def tree(signals: Iterable[Signal]) -> list[dict[str, Any]]:
     """Sources, under each the places its signals name (``path``), under each place its signals; all in order of name."""
     sources: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for one in signals:
-        sources.setdefault(one.source, {}).setdefault(one.path, []).append(
+        name = one.name or one.native_id
+        sources.setdefault(one.source, {}).setdefault(one.path.removesuffix(name).rstrip("/"), []).append(
             {
                 "id": one.id,
-                "name": one.name or one.native_id,
+                "name": name,
                 "unit": one.unit,
                 "numeric": one.type in ("f64", "i64", "mixed"),
             }
