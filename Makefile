@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup setup-dev peers demo test lint bench conformance soak clean
+.PHONY: help setup setup-dev peers demo test lint bench disturbances conformance soak clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -49,6 +49,9 @@ lint: setup-dev ## Format, rules, types, import order, documents
 
 bench: setup-dev ## Side-by-side measurements (minutes)
 	$(BIN)/python -m bench
+
+disturbances: peers ## Twelve disturbances of the field, with what was lost in each (two minutes; python -m bench.disturbances --full for the long forms)
+	$(BIN)/python -m bench.disturbances
 
 conformance: setup-dev ## The field's conformance kits
 	$(BIN)/python -m tests.conformance

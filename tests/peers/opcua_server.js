@@ -47,7 +47,7 @@ async function main() {
     serverCapabilities: new opcua.ServerCapabilities({
       minSupportedSampleRate: 0, maxMonitoredItemsQueueSize: given.queue, maxSessions: 50,
     }),
-    disableDiscovery: true,
+    disableDiscovery: !given.secured,
   });
   await server.initialize();
   const space = server.engine.addressSpace;

@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from guantong.base.errors import ConfigProblem
+from guantong.base.errors import ConfigProblem, Refused
 from guantong.connect.opcua.rules import Security
 from guantong.connect.opcua.stack import Client, SessionState, foreign, policies, ua, uacrypto
 from guantong.connect.secrets import Lookup
@@ -197,7 +197,7 @@ class Line(Client):  # type: ignore[misc]
         plain = not policy.SecurityPolicyUri or policy.SecurityPolicyUri == policies.SecurityPolicyNone.URI
         if plain and self.security_policy.Mode != ua.MessageSecurityMode.SignAndEncrypt:
             # the stack would send the password readable and only log it
-            raise ConfigProblem("connect.password-readable", base=self.server_url.geturl())
+            raise Refused("connect.password-readable", base=self.server_url.geturl())
         super()._add_user_auth(params, username, password)
 
 

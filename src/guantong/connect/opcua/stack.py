@@ -25,8 +25,8 @@ SessionState: Any = _SessionState
 
 
 def foreign() -> tuple[type[BaseException], ...]:
-    """What the stack raises when the other side, or the line, fails."""
-    return (ua.UaError, OSError, TimeoutError, asyncio.TimeoutError, ConnectionError)
+    """What the stack raises when the other side, or the line, fails; it asserts where something else comes than it waits for."""
+    return (ua.UaError, OSError, TimeoutError, asyncio.TimeoutError, ConnectionError, AssertionError)
 
 
 def say(error: BaseException) -> str:
