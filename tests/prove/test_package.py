@@ -15,6 +15,7 @@ from guantong.base.errors import ConfigProblem, Refused, Retryable, Skippable
 from guantong.exchange.model import AGREEMENT_MADE, USAGE_COUNTERSIGNED, USAGE_RECORDED, Agreement, Receipt
 from guantong.exchange.rules import statement_of
 from guantong.prove import rules
+from guantong.prove.model import Scope
 from guantong.prove.papers import ExchangePapers
 from guantong.verify import verify_package
 
@@ -53,16 +54,16 @@ class Papers:
                 )
             )  # fmt: skip
 
-    async def deliver(self, seq: int) -> None:
+    async def deliver(self, seq: int, transfer: str = "t") -> None:
         record = {
             "v": 1, "type": "usage", "recordId": f"r{seq}", "agreementId": ID, "agreementHash": self.paper.agreement_hash,
-            "policyHash": "", "assetId": "d", "assetVersion": "1", "transferProcessId": "t", "consumerProcessId": "c", "seq": seq,
+            "policyHash": "", "assetId": "d", "assetVersion": "1", "transferProcessId": transfer, "consumerProcessId": "c", "seq": seq,
             "provider": self.supplier.did, "consumer": self.customer.did, "from": "2026-11-24T07:00:00Z", "to": "2026-11-24T07:30:00Z",
             "unit": "rows", "quantity": "5", "rows": 5, "bytes": 50, "complete": True, "purpose": "", "contentAlg": "sha256-rfc6962",
             "blockBytes": 65536, "contentRoot": digest(seq), "chunkCount": 1, "prev": "", "meterSource": "", "clock": "system", "salt": "",
         }  # fmt: skip
         signature = b64(self.supplier.keys.log.sign(canonical_bytes(record)))
-        receipt = Receipt(f"r{seq}", ID, "t", seq, "provider", self.customer.did, "offered", record, signature, {}, 0)
+        receipt = Receipt(f"r{seq}", ID, transfer, seq, "provider", self.customer.did, "offered", record, signature, {}, 0)
         common = {"role": "provider", "partner": self.customer.did, "state": "offered", "signature": signature}
         async with self.supplier.records.step(self.supplier.did) as step:
             step.record(Entry(USAGE_RECORDED, {"recordHash": digest(record), "record": record, **common}))
@@ -244,3 +245,47 @@ def test_leaves_say_which_agreement_they_are_about() -> None:
     assert rules.subjects(leaf({"agreement": {"x": 1}, "agreementId": ""})) == set()
     assert rules.subjects(leaf({"text": '"agreementId"'})) == set()
     assert rules.subjects(leaf([{"agreementId": "a"}])) == set()
+
+
+async def test_a_package_may_hold_one_transfer_or_one_period_and_says_so(supplier, customer, papers, tmp_path, clock) -> None:
+    clock.advance(3600)
+    await papers.deliver(3, transfer="t2")
+    await papers.countersign(3)
+    await supplier.prove.catch_up(supplier.did)
+    trust = rules.parse_trust((await supplier.prove.trust_lines(supplier.did)).partition("witness ")[0] + "quorum none\n")
+
+    async def of(scope: Scope):
+        made = await supplier.prove.package(supplier.did, ID, tmp_path / "part", scope=scope)
+        return verify_package(made.path.read_bytes(), trust, now_ns=clock.now())
+
+    whole, first, second = await of(Scope()), await of(Scope(transfer="t")), await of(Scope(transfer="t2"))
+    early, late = await of(Scope(end=clock.now() - 1)), await of(Scope(start=clock.now()))
+
+    assert [one.receipts for one in (whole, first, second)] == [{"acknowledged": n} for n in (3, 2, 1)]
+    assert [one.receipts for one in (early, late)] == [{"acknowledged": 2}, {"acknowledged": 1}]
+    assert all(one.verdict == "ok" for one in (whole, first, second, early, late)), late.text()
+    assert (whole.scope, second.scope, late.scope) == ({}, {"transfer": "t2"}, {"from": "2026-11-24T09:00:00Z"})
+    assert "part of the agreement's records only: transfer t2" in second.text()
+    assert "part of" not in whole.text()
+
+
+async def test_a_fork_s_proof_is_verified_by_the_same_command(supplier, customer, tmp_path, capsys) -> None:
+    from guantong import verify
+    from guantong.base.fork import Fork
+    from guantong.base.note import Checkpoint, sign
+
+    origin = f"guantong/{supplier.did}"
+    notes = [sign(Checkpoint(origin, 4, bytes([n] * 32)).text, origin, supplier.keys.log).to_bytes() for n in (1, 2)]
+    fork, trust = tmp_path / "fork.json", tmp_path / "keys"
+    fork.write_bytes(Fork(notes[0], notes[1], bytes([2] * 32)).to_bytes())
+    trust.write_text(await supplier.prove.trust_lines(supplier.did), encoding="utf-8")
+    stranger = tmp_path / "stranger"
+    stranger.write_text(await customer.prove.trust_lines(customer.did), encoding="utf-8")
+
+    assert verify.main(["--trust", str(trust), str(fork)]) == 0
+    assert "the log was forked, and this proves it" in capsys.readouterr().out
+    assert verify.main([str(fork)]) == 6
+    assert verify.main(["--trust", str(stranger), str(fork)]) == 1
+    fork.write_bytes(Fork(notes[0], notes[0], bytes([1] * 32)).to_bytes())
+    assert verify.main(["--trust", str(trust), "--lang", "zh", str(fork)]) == 1
+    assert "这不能证明日志被分叉" in capsys.readouterr().out

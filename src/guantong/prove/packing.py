@@ -97,23 +97,21 @@ def within(
         return dict(documents), dict(leaves)
     kept: dict[int, bytes] = {}
     records: set[str] = set()
-    for number, data in leaves.items():
+    names: set[str] = set()
+    for number, data in sorted(leaves.items()):
         leaf = json.loads(data)
-        body = leaf["body"]
-        made = leaf["kind"] == "exchange.agreement-made"
+        body, at = leaf["body"], parse_iso(leaf["at"])
         record = body.get("record")
-        transfer = (
-            record.get("transferProcessId") if isinstance(record, dict) else body.get("transfer") or body.get("pid")
-        )
-        at = parse_iso(leaf["at"])
-        if made or (
-            (scope.transfer is None or transfer == scope.transfer)
-            and (scope.start is None or at >= scope.start)
-            and (scope.end is None or at < scope.end)
-        ):
-            kept[number] = data
-            if isinstance(record, dict):
-                records.add(digest(record))
+        usage = isinstance(record, dict)
+        transfer = record.get("transferProcessId") if usage else body.get("transfer") or body.get("pid")
+        of_it = scope.transfer in (None, transfer) or (not usage and record in names)  # an answer names the record that it answers
+        in_time = (scope.start is None or at >= scope.start) and (scope.end is None or at < scope.end)
+        if leaf["kind"] != "exchange.agreement-made" and not (of_it and in_time):
+            continue
+        kept[number] = data
+        if usage:
+            records.add(digest(record))
+            names.add(str(record["recordId"]))
     papers = {
         path: data
         for path, data in documents.items()
