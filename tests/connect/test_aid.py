@@ -129,7 +129,7 @@ def test_the_errors_of_the_published_template_are_read_over():
 
 def test_interfaces_without_a_reader_are_named_not_dropped():
     document = opcua()
-    text = json.dumps(document).replace("opc.tcp://m:4840", "modbus+tcp://10.0.0.1:502/1")
+    text = json.dumps(document).replace("opc.tcp://m:4840", "bacnet://5")
     document = json.loads(text)
     element = document["submodelElements"][0]
     element["value"] = [child for child in element["value"] if child["idShort"] != "guantong"]

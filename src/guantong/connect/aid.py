@@ -36,6 +36,12 @@ _TERMS: Mapping[str, str] = {
     "htv_methodName": "https://www.w3.org/2011/http#methodName",
     "modv_function": "https://www.w3.org/2019/wot/modbus#hasFunction",
     "modv_entity": "https://www.w3.org/2019/wot/modbus#hasEntity",
+    "modv_mostSignificantByte": "https://www.w3.org/2019/wot/modbus#hasMostSignificantByte",
+    "modv_mostSignificantWord": "https://www.w3.org/2019/wot/modbus#hasMostSignificantWord",
+    "modv_pollingTime": "https://www.w3.org/2019/wot/modbus#hasPollingTime",
+    "modv_timeout": "https://www.w3.org/2019/wot/modbus#hasTimeout",
+    "modv_type": "https://www.w3.org/2019/wot/modbus#hasPayloadDataType",
+    "modv_zeroBasedAddressing": "https://www.w3.org/2019/wot/modbus#hasZeroBasedAddressingFlag",
     "mqv_controlPacket": "https://www.w3.org/2019/wot/mqtt#ControlPacket",
     "mqv_qos": "https://www.w3.org/2019/wot/mqtt#hasQoSFlag",
     "mqv_retain": "https://www.w3.org/2019/wot/mqtt#hasRetainFlag",
@@ -60,6 +66,7 @@ _SCHEMES: Mapping[str, str] = {
 _SPELLED = {"ua_channelsec": "uav_channelsec", "ua_authentication": "uav_authentication"}
 _ID_SHORT = re.compile(r"[A-Za-z][A-Za-z0-9_-]*[A-Za-z0-9_]", re.ASCII)
 _OWN = "guantong"
+_ENDPOINT = ("base", "contentType", "security", "securityDefinitions")
 _MAX_DEPTH, _MAX_ELEMENTS = 20, 200_000
 
 
@@ -92,6 +99,7 @@ def _interface(interface: Interface, short: str, submodel: str) -> dict[str, Any
     if interface.content_type is not None:
         endpoint.append(_text("contentType", interface.content_type, _HM + "forContentType"))
     path = (submodel, short)
+    endpoint.extend(_term(name, value) for name, value in interface.terms if name in _TERMS)
     endpoint.append(_security(interface.security, path))
     schemes = [
         _collection(
@@ -115,7 +123,7 @@ def _interface(interface: Interface, short: str, submodel: str) -> dict[str, Any
     metadata = _collection("InteractionMetadata", [properties], _A + "InteractionMetadata")
     metadata["supplementalSemanticIds"] = [_external(_TD + "InteractionAffordance")]
     children.append(metadata)
-    own = [("kind", interface.kind), *interface.terms]
+    own = [("kind", interface.kind), *(term for term in interface.terms if term[0] not in _TERMS)]
     if interface.name != short:
         own.append(("name", interface.name))
     children.append(
@@ -300,7 +308,7 @@ def _read_interface(element: Mapping[str, Any], children: Mapping[str, Any], sho
     endpoint = _children(children["EndpointMetadata"])
     base = _value(endpoint.get("base")) or ""
     own = _own(children)
-    kind = dict(own).get("kind") or _kind_of(base)
+    kind = dict(own).get("kind") or _kind_of(base, _supplemental(element))
     if kind not in KINDS:
         raise Skippable("connect.interface-unreadable", reason=f"no reader for {base.partition(':')[0] or 'it'}")
     schemes = tuple(
@@ -323,7 +331,10 @@ def _read_interface(element: Mapping[str, Any], children: Mapping[str, Any], sho
         schemes=schemes,
         properties=tuple(_read_properties(metadata.get("properties"))),
         protocol=protocol,
-        terms=tuple(term for term in own if term[0] not in ("kind", "name")),
+        terms=(
+            *(term for term in own if term[0] not in ("kind", "name")),
+            *(term for term in _rest(endpoint, _ENDPOINT) if term[0] in _TERMS),
+        ),
     )
 
 
@@ -385,11 +396,13 @@ def _own(children: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(name, _value(child) or "") for name, child in _children(children.get(_OWN)).items()]
 
 
-def _kind_of(base: str) -> str:
+def _kind_of(base: str, protocols: list[str]) -> str:
+    """By the scheme of the address first: the published template names the wrong protocols (submodel-templates#323)."""
     scheme = base.partition(":")[0].strip().lower()
-    return {"opc.tcp": "opcua", "http": "mtconnect", "https": "mtconnect", "shdr": "shdr", "file": "folder"}.get(
-        scheme, ""
-    )
+    if scheme in ("mqtt", "mqtts", "modbus+tcp", "http", "https"):
+        kind = {"mqtts": "mqtt", "modbus+tcp": "modbus", "https": "http"}.get(scheme, scheme)
+        return "mtconnect" if any(value.endswith("mtconnect") for value in protocols) else kind
+    return {"opc.tcp": "opcua", "shdr": "shdr", "file": "folder", "sparkplug": "sparkplug", "s7": "s7"}.get(scheme, "")
 
 
 def _supplemental(element: Mapping[str, Any]) -> list[str]:

@@ -15,6 +15,8 @@ from guantong.base.entry import EntryKind
 from guantong.base.errors import ConfigProblem
 
 __all__ = [
+    "EDGE_ENROLLED",
+    "EDGE_REMOVED",
     "ENTRY_KINDS",
     "FILE_READ",
     "KINDS",
@@ -466,7 +468,25 @@ FILE_READ = EntryKind(
         },
     },
 )
-ENTRY_KINDS: tuple[EntryKind, ...] = (FILE_READ, SOURCE_ADDED, SOURCE_REMOVED)
+_EDGE = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["edge", "name"],
+    "properties": {"edge": _TEXT, "name": _TEXT},
+}
+EDGE_ENROLLED = EntryKind(
+    "connect.edge-enrolled",
+    "A gateway in the machine network was let in with a one-time code.",
+    "设备网中的网关凭一次性代码接入。",
+    _EDGE,
+)
+EDGE_REMOVED = EntryKind(
+    "connect.edge-removed",
+    "A gateway may not deliver any more.",
+    "取消网关的接入。",
+    _EDGE,
+)
+ENTRY_KINDS: tuple[EntryKind, ...] = (EDGE_ENROLLED, EDGE_REMOVED, FILE_READ, SOURCE_ADDED, SOURCE_REMOVED)
 
 QUARANTINE_REASONS: Mapping[str, tuple[str, str]] = {
     "asset": ("An asset command; assets are not read", "资产命令，不读取资产"),

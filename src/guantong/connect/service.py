@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from sqlalchemy import and_, select
 from guantong.base.canonical import canonical_bytes, digest
 from guantong.base.clock import Clock
 from guantong.base.entry import Entry
-from guantong.base.errors import ConfigProblem, GuantongError, Refused, Retryable
+from guantong.base.errors import ConfigProblem, GuantongError, Refused, Retryable, Skippable
 from guantong.base.wire import Http
 from guantong.connect.delivery import Delivery
 from guantong.connect.kinds import Reader, reader_of
@@ -40,6 +40,7 @@ from guantong.connect.webhook import Hooks
 from guantong.records import Records
 
 if TYPE_CHECKING:
+    from guantong.connect.aid import Described
     from guantong.connect.devices import Device
 
 __all__ = ["Connect", "Reader"]
@@ -196,6 +197,40 @@ class Connect:
         imported = await read_file(Path(path), delivery)
         await self._record_file(participant, imported)
         return imported
+
+    async def import_interfaces(self, participant: str, path: str | Path, *, start: bool = True) -> Described:
+        """Add every source that an AASX package (or a JSON document) describes; returns those added and those that could not be.
+
+        Raises ConfigProblem ``connect.file-unreadable``, Skippable ``connect.interface-unreadable`` and
+        ``connect.document-too-large``, Refused ``connect.document-hostile``.
+        """
+        from guantong.connect.aasx import read_package
+        from guantong.connect.aid import Described
+        from guantong.connect.files import read_bytes
+
+        limit = self._settings.document_bytes
+        data = await asyncio.to_thread(read_bytes, Path(path), limit)
+        described = await asyncio.to_thread(read_package, data, limit=limit)
+        added: list[Interface] = []
+        unread = list(described.unread)
+        for interface in described.interfaces:
+            try:
+                await self.add(participant, interface, start=start)
+                added.append(interface)
+            except (ConfigProblem, Skippable) as error:
+                unread.append((interface.name, error.message()))
+        return Described(tuple(added), tuple(unread))
+
+    def export_interfaces(self, participant: str, names: Sequence[str] = ()) -> bytes:
+        """An AASX package that describes sources (all, or those named). Raises ConfigProblem ``connect.source-unknown``."""
+        from guantong.connect.aasx import write_package
+
+        known = {one.name: one for one in self.interfaces(participant)}
+        for name in names:
+            if name not in known:
+                raise ConfigProblem("connect.source-unknown", name=name)
+        wanted = [known[name] for name in names] if names else list(known.values())
+        return write_package(wanted, asset=participant)
 
     # the supervisor -----------------------------------------------------------------------------------------------------------------
 
