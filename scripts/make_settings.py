@@ -36,7 +36,7 @@ BY_HAND = {"web.host", "web.port", "web.public-url", "web.language"}
 """Rows that config.py words itself."""
 BY_NODE = {"describe.base-url"}
 """What the node gives, since it knows its own address."""
-SECRET = {"keep.storage-options"}
+SECRET = {"exchange.signaling-key", "keep.storage-options"}
 
 
 def settings_class(section: str) -> type:

@@ -144,6 +144,42 @@ ERRORS: dict[str, ErrorRow] = {
         "skip", 422, 4,
         "{name} can't be read: {reason}.", "Ask its maker to send it again whole.",
         "无法读取 {name}：{reason}。", "请让出具方重新完整发送。"),
+    "connect.edge-answer": ErrorRow(
+        "retry", 503, 3,
+        "The node at {url} answered {status}.", "Nothing is lost: the gateway keeps its log and sends again. See the node's log for the reason.",
+        "位于 {url} 的节点返回 {status}。", "数据未丢失：网关保留日志并会重发。原因请查看节点日志。"),
+    "connect.edge-code-refused": ErrorRow(
+        "refused", 403, 1,
+        "The one-time code is unknown, used up or too old.", "Make a new one on the node: guantong edges invite",
+        "一次性代码不存在、已使用或已过期。", "请在节点上重新生成：guantong edges invite"),
+    "connect.edge-frame-unreadable": ErrorRow(
+        "skip", 400, 4,
+        "Frame {number} of a gateway's request can't be read: {reason}.", "Gateway and node should be of one version; what was damaged on the way is sent again.",
+        "网关请求中的第 {number} 帧无法读取：{reason}。", "网关与节点的版本应一致；传输中损坏的内容会重发。"),
+    "connect.edge-insecure": ErrorRow(
+        "config", 400, 2,
+        "{address} is plain http to another machine.", "Give the node a certificate (web.tls-certificate, web.tls-key) and use its https address.",
+        "{address} 以明文 http 连接另一台机器。", "请为节点配置证书（web.tls-certificate、web.tls-key），并使用其 https 地址。"),
+    "connect.edge-name-invalid": ErrorRow(
+        "skip", 400, 4,
+        "A gateway can't be called {name!r}.", "Choose a name of 1 to 60 characters without a slash that no other gateway has.",
+        "网关不能命名为 {name!r}。", "请选择 1 至 60 个字符、不含斜杠且未被其他网关使用的名称。"),
+    "connect.edge-not-enrolled": ErrorRow(
+        "config", 400, 2,
+        "There is no gateway in {directory}.", "Enrol it first: guantong edge enrol URL CODE",
+        "{directory} 中没有网关。", "请先登记：guantong edge enrol 地址 代码"),
+    "connect.edge-plain": ErrorRow(
+        "refused", 403, 1,
+        "Gateways are heard over TLS, or on loopback.", "Give the node a certificate (web.tls-certificate, web.tls-key).",
+        "仅通过 TLS 或本机回环接受网关。", "请为节点配置证书（web.tls-certificate、web.tls-key）。"),
+    "connect.edge-refused": ErrorRow(
+        "refused", 401, 1,
+        "The node does not know this gateway (answer {status}).", "It may have been removed; enrol it again with a new code.",
+        "节点不认识该网关（返回 {status}）。", "它可能已被移除；请用新代码重新登记。"),
+    "connect.edge-unknown": ErrorRow(
+        "skip", 404, 4,
+        "There is no gateway {edge}.", "See guantong edges list.",
+        "没有网关 {edge}。", "请查看 guantong edges list。"),
     "connect.file-unreadable": ErrorRow(
         "config", 422, 2,
         "The file {path} can't be read: {reason}.", "Check the path, the permissions and the form of the file.",
@@ -213,6 +249,10 @@ ERRORS: dict[str, ErrorRow] = {
         "retry", 507, 3,
         "The back-up could not be written ({path}): {reason}.", "Free disk space or choose another place; nothing half-written is left.",
         "无法写入备份（{path}）：{reason}。", "请腾出磁盘空间或换一个位置；没有留下写了一半的文件。"),
+    "keep.backup-inside": ErrorRow(
+        "config", 400, 2,
+        "The back-up {path} would lie inside the node's own directory.", "Choose a place outside, best on another disk.",
+        "备份 {path} 会位于节点自己的目录之内。", "请选择目录之外的位置，最好在另一块磁盘上。"),
     "keep.batch-unfit": ErrorRow(
         "skip", 422, 4,
         "A batch from {source} does not fit the log: {reason}.", "Send smaller batches with the columns of base/batch.py.",
@@ -449,6 +489,10 @@ ERRORS: dict[str, ErrorRow] = {
         "refused", 400, 1,
         "This catalogue filter is not understood.", "Ask without a filter, or with an EDC QuerySpec.",
         "无法识别该目录过滤条件。", "请不带过滤条件查询，或使用 EDC QuerySpec。"),
+    "exchange.flow-known": ErrorRow(
+        "refused", 409, 1,
+        "There is a data flow for the process {process} already.", "Ask for its status, or begin a new process.",
+        "流程 {process} 已有数据流。", "请查询其状态，或发起新的流程。"),
     "exchange.grant-refused": ErrorRow(
         "refused", 400, 1,
         "The refresh token is not accepted: {reason}.", "Begin a new transfer to get new tokens.",

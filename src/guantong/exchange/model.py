@@ -38,10 +38,13 @@ class ExchangeSettings:
         "start-pull",
         "start-push",
         "accept-asked-offer",
+        "prepare-flow",
+        "start-flow",
     )
     """What happens without a person: ``agree-own-offer`` (a request equal to our own offer is agreed to), ``verify-asked-offer`` (an
     agreement equal to what we asked for is verified), ``accept-asked-offer`` (an offer equal to what we asked for is accepted),
-    ``finalize`` (a verified agreement is finalized), ``start-pull`` and ``start-push`` (a pull or push under a valid agreement starts). What is not listed waits."""
+    ``finalize`` (a verified agreement is finalized), ``start-pull`` and ``start-push`` (a pull or push under a valid agreement starts),
+    ``prepare-flow`` and ``start-flow`` (a data flow of another control plane is prepared or started at once). What is not listed waits."""
 
     token_lifetime_s: int = 300
     """Lifetime of a self-issued identity token, seconds."""
@@ -99,6 +102,12 @@ class ExchangeSettings:
 
     issued_credentials: tuple[str, ...] = ()
     """Types of credentials that this node issues to others; empty: it is no issuer."""
+
+    control_plane: str = ""
+    """Address of somebody else's control plane (Data Plane Signaling) whose data plane this node is; empty: of none."""
+
+    signaling_key: str = ""
+    """Key shared with that control plane: it must send it, and is sent it, as a bearer token. Without one no signal is taken."""
 
     issued_lifetime_d: int = 365
     """How long a credential that this node issues holds, days."""
@@ -398,6 +407,13 @@ CREDENTIAL_ENDED = _kind(
     "已签发的凭证被吊销",
     ("holder", "kind", "place"),
 )
+FLOW_MOVED = _kind(
+    "exchange.flow-moved",
+    "A data flow of another control plane changed its state",
+    "其他控制面的数据流状态变化",
+    ("flow", "process", "role", "partner", "dataset", "state", "by", "message"),
+    reason=_text(),
+)
 
 ENTRY_KINDS: tuple[EntryKind, ...] = (
     AGREEMENT_MADE,
@@ -406,6 +422,7 @@ ENTRY_KINDS: tuple[EntryKind, ...] = (
     CREDENTIAL_STORED,
     DELIVERY_INTENDED,
     DELIVERY_REFUSED,
+    FLOW_MOVED,
     NEGOTIATION_MOVED,
     PRODUCT_OFFERED,
     PRODUCT_WITHDRAWN,

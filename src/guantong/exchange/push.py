@@ -28,6 +28,7 @@ from guantong.records.outbox import Note
 if TYPE_CHECKING:
     from guantong.exchange.model import Transfer
     from guantong.exchange.ports import Inbox
+    from guantong.exchange.signaling import Flows
 
 __all__ = ["HttpTarget", "Pushes", "S3Target", "target_of"]
 
@@ -98,6 +99,8 @@ class Pushes:
         self.hosting = hosting
         self.inbox: Inbox | None = None
         """Keeps what partners push to us; None: pushes are refused."""
+        self.flows: Flows | None = None
+        """The data flows of other control planes, which hear of the end of their pushes."""
         self._transfers = transfers
         self._plane = plane
         self._receipts = receipts
@@ -152,6 +155,8 @@ class Pushes:
 
     async def _end(self, participant: str, pid: str, verb: str, reason: str = "") -> None:
         try:
+            if self.flows is not None and await self.flows.ended(participant, pid, verb, reason):
+                return
             await self._transfers.decide(participant, pid, verb, reason=reason)
         except Refused as error:
             if error.code != "exchange.transition-refused":

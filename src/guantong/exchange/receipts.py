@@ -138,7 +138,8 @@ class Receipts:
         """As :meth:`delivered`, for a delivery that is about to leave in one piece; ``beside``: what is written in the same step, before
         it. ``first``: there was none under the agreement before.
         """
-        return await self._make(participant, transfer, agreement, delivery, state="offered", first=first, beside=beside)
+        state = "offered" if counted_by_consumer(transfer) else "one-sided"
+        return await self._make(participant, transfer, agreement, delivery, state=state, first=first, beside=beside)
 
     async def _make(
         self,

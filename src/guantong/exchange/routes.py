@@ -238,6 +238,7 @@ class _Served:
                 request.path_params["pid"],
                 request.headers.get("authorization", ""),
                 {**dict(request.query_params), **form},
+                audience=await self.exchange.flows.audience(self.participant, request.path_params["pid"]),
             )
         except GuantongError as failure:
             return _oauth_failed(failure)

@@ -58,6 +58,7 @@ from guantong.exchange.ports import (
 )
 from guantong.exchange.push import Pushes
 from guantong.exchange.receipts import Receipts
+from guantong.exchange.signaling import PULL_KIND, SIGNAL_KIND, Flows
 from guantong.exchange.tables import PRODUCTS
 from guantong.exchange.transfers import PULL, PUSH_KIND, Transfers
 from guantong.records.model import Message
@@ -112,6 +113,9 @@ class Exchange:
         self.wallet = self.hosting.wallet
         self.issuer = Issuer(self.hosting)
         self._pushes = Pushes(self.hosting, self._transfers, self._plane, self._receipts)
+        self.flows = Flows(self.hosting, self._transfers, self._plane, self._pushes)
+        outbox.register(SIGNAL_KIND, self.flows.carry_signal)
+        outbox.register(PULL_KIND, self.flows.carry_pull)
         outbox.register(SEND_KIND, self._carry)
         outbox.register(PUSH_KIND, self._pushes.carry)
         outbox.register(ISSUE_KIND, self.issuer.carry)
@@ -130,8 +134,13 @@ class Exchange:
         """The routes of a hosted participant, to be mounted at the path of its address."""
         from guantong.exchange.claims_routes import claims_routes
         from guantong.exchange.routes import routes
+        from guantong.exchange.signaling_routes import signaling_routes
 
-        return [*routes(self, participant), *claims_routes(self, participant)]
+        return [
+            *routes(self, participant),
+            *claims_routes(self, participant),
+            *signaling_routes(self, participant),
+        ]
 
     def document(self, participant: str) -> dict[str, Any]:
         """The DID document of a hosted participant, as it is now."""

@@ -12,6 +12,7 @@ __all__ = [
     "CREDENTIALS",
     "CREDENTIALS_ISSUED",
     "CREDENTIAL_REQUESTS",
+    "FLOWS",
     "MEMBERS",
     "NEGOTIATIONS",
     "PRODUCTS",
@@ -187,4 +188,21 @@ RENEWALS = table(
     Column("pid", String(128), primary_key=True),
     Column("refresh_hash", String(80), nullable=False),
     Column("changed_at", INSTANT, nullable=False),
+)
+
+FLOWS = table(
+    "exchange_flows",
+    Column("id", String(128), primary_key=True),
+    Column("role", String(8), nullable=False),
+    Column("process_id", String(128), nullable=False),
+    Column("participant_id", String(1024), nullable=False),
+    Column("counter_party", String(255), nullable=False),
+    Column("agreement_id", String(128), nullable=False),
+    Column("dataset_id", String(255), nullable=False),
+    Column("profile", String(1024), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("control_plane", String(1024), nullable=False),
+    Column("error", Text, nullable=False),
+    Column("changed_at", INSTANT, nullable=False),
+    Index("exchange_flows_process", "participant", "process_id", unique=True),
 )

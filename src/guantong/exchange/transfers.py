@@ -56,6 +56,8 @@ def token_hash(token: str) -> str:
 
 def counted_by_consumer(transfer: Transfer) -> bool:
     """Whether the consumer's own node sees the bytes: it pulls them, or they are pushed to its inbox for this transfer."""
+    if not transfer.partner_address:
+        return False  # a data flow of another control plane: nobody there answers receipts
     if transfer.format == PULL:
         return True
     return transfer.format == PUSH and token_of(transfer.data_address)[0].endswith(
@@ -104,7 +106,7 @@ class Transfers:
                 token = b64url(hosting.records.random(32))
                 process = replace(process, token_hash=token_hash(token))
                 target = data_address(f"{hosted.address}/inbox/{in_path(pid)}", token, None)
-            self._insert(step, process)
+            self.insert(step, process)
             body = message(
                 "TransferRequestMessage",
                 id=hosting.new_id(),
@@ -144,7 +146,7 @@ class Transfers:
             async with hosting.records.step(participant) as step:
                 hosting.tokens.remember(step, caller)
                 process = replace(process, created_at=step.at, changed_at=step.at)
-                self._insert(step, process)
+                self.insert(step, process)
                 self.processes.record(step, process, "consumer", "request")
                 after = self._apply(step, participant, process, reaction)
                 self.processes.becomes(step, after, content_digest(heard), new=True)
@@ -290,7 +292,8 @@ class Transfers:
 
     # -- small parts
 
-    def _insert(self, step: Step, process: Transfer) -> None:
+    def insert(self, step: Step, process: Transfer) -> None:
+        """Add a transfer to the table."""
         step.insert(
             TRANSFERS,
             pid=process.pid,
@@ -317,24 +320,51 @@ def _closed(process: Transfer) -> dict[str, Any]:
     return {"token_hash": "", "token_expires": 0, "data_address": {}}
 
 
-def _new(pid: str, role: str, agreement: Agreement, *, partner_pid: str, address: str, form: str, at: int) -> Transfer:
+def new_transfer(
+    pid: str,
+    role: str,
+    *,
+    partner: str,
+    partner_pid: str,
+    address: str,
+    agreement_id: str,
+    dataset_id: str,
+    form: str,
+    at: int,
+    data_address: Mapping[str, Any] | None = None,
+) -> Transfer:
+    """A transfer that was just asked for."""
     return Transfer(
         pid=pid,
         role=role,
-        partner=agreement.partner,
+        partner=partner,
         partner_pid=partner_pid,
         partner_address=address,
         state=machine.next_state(machine.START, "consumer", "request"),
-        agreement_id=agreement.id,
+        agreement_id=agreement_id,
         format=form,
-        dataset_id=agreement.dataset_id,
-        data_address={},
+        dataset_id=dataset_id,
+        data_address=data_address or {},
         token_hash="",
         token_expires=0,
         waiting="",
         reason="",
         created_at=at,
         changed_at=at,
+    )
+
+
+def _new(pid: str, role: str, agreement: Agreement, *, partner_pid: str, address: str, form: str, at: int) -> Transfer:
+    return new_transfer(
+        pid,
+        role,
+        partner=agreement.partner,
+        partner_pid=partner_pid,
+        address=address,
+        agreement_id=agreement.id,
+        dataset_id=agreement.dataset_id,
+        form=form,
+        at=at,
     )
 
 
