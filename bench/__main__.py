@@ -43,6 +43,7 @@ BENCHES: tuple[Bench, ...] = (
     Bench("fuse", "rows fused a second", ("--rows", "200000", "--runs", "2")),
     Bench("quality", "quality kernels beside ioos_qc", ("--rows", "1000000", "--runs", "3")),
     Bench("raw_clean", "NIST's raw recordings beside NIST's own repair: values lost and added", ()),
+    Bench("opcua", "an OPC UA subscription to the durable log beside bare asyncua", structured=True),
     Bench("prove", "evidence entries until a signed checkpoint covers them", ("--entries", "600", "--runs", "2")),
 )
 
