@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -50,7 +49,9 @@ class Wire:
 WIRES: tuple[Wire, ...] = (
     Wire("base.Http", "web", "request(...) -> response: the one HTTP client, for connect, exchange and prove"),
     Wire("records.Send", "settle", "(participant, message, attempt): brings an invoice to the partner"),
-    Wire("connect.Sink", "keep", "take(participant, batch) -> log position"),
+    Wire(
+        "connect.Sink", "keep", "take(participant, batch) -> log position; a gateway's place is read back after a crash"
+    ),
     Wire("describe.Decide", "govern", "(participant, subject, action, object) -> bool"),
     Wire("describe.Who", "exchange", "(request) -> participant and the partner that its identity token names"),
     Wire("describe.Who", "web", "(request) -> participant and the person signed in"),
@@ -143,6 +144,7 @@ class Node:
         new_id: NewId = new_uuid,
         inline: bool = False,
     ) -> None:
+        from guantong.connect.edges import Edges
         from guantong.connect.model import ConnectSettings
         from guantong.connect.service import Connect
         from guantong.describe.model import DescribeSettings
@@ -214,6 +216,7 @@ class Node:
         self.connect = Connect(
             self.records, self.keep, self.clock, self.http, config.section("connect", ConnectSettings)
         )
+        self.edges = Edges(self.records, self.keep, self.clock)
         self.fuse = Fuse(self.records, self.keep, self.clock, config.section("fuse", FuseSettings))
         self.govern = Govern(self.records, self.clock, config.section("govern", GovernSettings))
         self.describe = Describe(
@@ -238,6 +241,7 @@ class Node:
         )
         self._texts = Permits()
         self.exchange.host(self.identity, self.address)
+        self.exchange.receive_pushes(self._inbox)
         self.prove = Prove(
             self.records,
             self.blobs,
@@ -366,6 +370,7 @@ class Node:
     def _make_app(self) -> Starlette:
         from starlette.routing import Route
 
+        from guantong.connect.edges import edge_routes
         from guantong.describe.routes import aas_routes
         from guantong.keep.routes import keep_routes
         from guantong.prove.routes import routes as evidence_routes
@@ -409,12 +414,14 @@ class Node:
             figures=self.figures,
             trade=self.trade,
             disputes=self.disputes,
+            edges=self.edges,
         )
         return create_app(
             self._rooms,
             settings=self.web_settings,
             extra_routes=[
                 *self.exchange.routes(self.participant),
+                *edge_routes(self.edges, self.participant),
                 *keep_routes(self.keep, self._person),
                 *evidence_routes(self.prove, lambda _: self.participant),
                 *invoice_routes(self.settle, self.participant, self.exchange.identify),
@@ -463,22 +470,41 @@ class Node:
         Returns transfer id, state, rows and log position. The source is named ``partner/<dataset>`` unless told otherwise; rows keep
         their own times, and the partner's signal names.
         """
-        from guantong.base.batch import Batch, measurement_schema, reading_schema
-
         agreement = await self.exchange.agreement(self.participant, agreement_id)
         pid = await self.exchange.request_transfer(self.participant, agreement_id)
         transfer = await self.exchange.wait_transfer(self.participant, pid)
-        name = source or f"partner/{agreement.dataset_id}"
         rows, position = 0, 0
         async for batch in self.exchange.pull(self.participant, pid, purpose=purpose):
-            kind = "measurements" if "characteristic" in batch.schema.names else "readings"
-            schema = measurement_schema() if kind == "measurements" else reading_schema()
-            note = {"agreement": agreement_id, "partner": agreement.partner, "file": f"delivery:{pid}"}
-            position = await self.keep.take(
-                self.participant, Batch(name, kind, _as_arrived(batch, schema, self.clock.now()), note)
-            )
+            position = await self._keep_delivered(transfer, batch, source or f"partner/{agreement.dataset_id}")
             rows += batch.num_rows
         return {"transfer": transfer.state, "pid": pid, "rows": rows, "position": position}
+
+    async def _inbox(self, participant: str, transfer: Any, media_type: str, chunks: AsyncIterator[bytes]) -> int:
+        """What a partner pushes: an Arrow stream, kept as it comes. Raises Refused ``exchange.push-refused`` for other forms."""
+        from guantong.base.errors import Refused
+        from guantong.exchange.encoding import ARROW, ArrowReader
+
+        if media_type.partition(";")[0].strip() != ARROW:
+            raise Refused("exchange.push-refused", address="inbox", reason=f"only {ARROW} is taken here")
+        reader, rows = ArrowReader(), 0
+        async for chunk in chunks:
+            for batch in reader.feed(chunk):
+                await self._keep_delivered(transfer, batch, f"partner/{transfer.dataset_id}")
+                rows += batch.num_rows
+        return rows
+
+    async def _keep_delivered(self, transfer: Any, batch: Any, source: str) -> int:
+        from guantong.base.batch import Batch, measurement_schema, reading_schema
+
+        kind = "measurements" if "characteristic" in batch.schema.names else "readings"
+        schema = measurement_schema() if kind == "measurements" else reading_schema()
+        note = {
+            "agreement": transfer.agreement_id,
+            "partner": transfer.partner,
+            "file": f"delivery:{transfer.pid}",
+        }
+        arrived = Batch(source, kind, _as_arrived(batch, schema, self.clock.now()), note)
+        return await self.keep.take(self.participant, arrived)
 
     # -- what crosses against the order (WIRES)
 
@@ -549,9 +575,7 @@ class Node:
         """
         from guantong.keep import backup
 
-        out = out.expanduser().resolve()
-        if out.is_relative_to(self.directory):
-            raise ConfigProblem("keep.backup-inside", path=out.name)
+        out = backup.outside(out, self.directory)
         sealed_at = self.clock.now()
         with tempfile.TemporaryDirectory(dir=self.directory, prefix=".backup-") as name:
             copies = Path(name)
@@ -698,10 +722,11 @@ def _write_whole(path: Path, text: str) -> None:
 def run_async(work: Coroutine[Any, Any, T]) -> T:
     """Run to the end on uvloop where it is installed, on asyncio elsewhere (or where ``GUANTONG_LOOP=asyncio``)."""
     if os.environ.get("GUANTONG_LOOP") != "asyncio" and sys.platform != "win32":
-        with contextlib.suppress(ImportError):
+        try:
             import uvloop
-
-            return uvloop.run(work)
+        except ImportError:
+            return asyncio.run(work)
+        return uvloop.run(work)
     return asyncio.run(work)
 
 
