@@ -1,6 +1,6 @@
 """The command line: ``guantong ...``. Each command says what it does in both languages and loads what it needs when it runs."""
 
-from guantong.cli import data, figures, fusing, money, node, partners, watching
+from guantong.cli import data, edge, figures, fusing, money, node, partners, plane, safekeeping, watching
 from guantong.cli.root import main
 
-__all__ = ["data", "figures", "fusing", "main", "money", "node", "partners", "watching"]
+__all__ = ["data", "edge", "figures", "fusing", "main", "money", "node", "partners", "plane", "safekeeping", "watching"]
