@@ -50,6 +50,23 @@ async def evidence(rooms: Rooms, ask: Ask) -> dict[str, Any]:
             for one in view.witnesses
         ],
         "witnessed": witnessed,
+        "failure": view.failure,
+        "audited": time_of(view.audited_at),
+        "alarms": [
+            {
+                "did": one.did,
+                "own": one.did == me,
+                "kind": one.kind,
+                "at": time_of(one.at),
+                "facts": dict(one.facts),
+                "over": one.over,
+                "proof": None if one.proof is None else one.proof.decode(),
+            }
+            for one in view.alarms
+        ],
+        "anchors": [
+            {"kind": one.kind, "size": one.size, "root": one.root.hex(), "at": time_of(one.at)} for one in view.anchors
+        ],
         "entries": {
             "items": [_entry(row, view.size, witnessed) for row in rows],
             "page": page,
