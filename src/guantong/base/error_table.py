@@ -713,6 +713,10 @@ ERRORS: dict[str, ErrorRow] = {
         "skip", 400, 4,
         "The obligation of {debtor} to {creditor} can't be used: {reason}.", "Correct the line; amounts are whole minor units, one currency a netting.",
         "{debtor} 对 {creditor} 的债务不可用：{reason}。", "请更正该行；金额为最小货币单位的整数，一次轧差只用一种货币。"),
+    "settle.paper-impossible": ErrorRow(
+        "refused", 409, 1,
+        "{number} can't be written in this form: {reason}.", "Use another form (JSON, HTML, PDF), or complete the parties' particulars.",
+        "{number} 无法以该格式生成：{reason}。", "请改用其他格式（JSON、HTML、PDF），或补全双方信息。"),
     "settle.partner-busy": ErrorRow(
         "retry", 503, 3,
         "{partner} did not take the invoice now (HTTP {status}).", "It is sent again by itself; nothing was lost.",
