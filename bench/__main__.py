@@ -44,6 +44,7 @@ BENCHES: tuple[Bench, ...] = (
     Bench("quality", "quality kernels beside ioos_qc", ("--rows", "1000000", "--runs", "3")),
     Bench("raw_clean", "NIST's raw recordings beside NIST's own repair: values lost and added", ()),
     Bench("opcua", "an OPC UA subscription to the durable log beside bare asyncua", structured=True),
+    Bench("sparkplug", "Sparkplug B decoded and logged, beside protobuf's own library", structured=True),
     Bench("prove", "evidence entries until a signed checkpoint covers them", ("--entries", "600", "--runs", "2")),
 )
 
