@@ -112,9 +112,7 @@ class Seller:
 
     def is_caught(self, seed: bytes, count: int) -> bool:
         weights = self.made.weights
-        return any(
-            self.is_wrong(figure_proof._position(weights, number)) for number in draws(seed, count, weights[-1])
-        )
+        return any(self.is_wrong(figure_proof._position(weights, number)) for number in draws(seed, count, weights[-1]))
 
 
 CHUNKS, SHARE, DRAWS, RUNS, SELLERS = 150, 0.02, 300, 1_000, 40
@@ -288,7 +286,10 @@ def test_energy_per_part_is_the_watchs_energy_and_larger_increases_are_drawn_mor
     window = Window(0, 290 * NS)
     ours = fold(
         "energy-per-part@1",
-        [("parts", "signal/1", parts), *(("energy", "signal/2", energy[at : at + 7]) for at in range(0, len(energy), 7))],
+        [
+            ("parts", "signal/1", parts),
+            *(("energy", "signal/2", energy[at : at + 7]) for at in range(0, len(energy), 7)),
+        ],
         {},
         window,
     )
@@ -307,7 +308,7 @@ def readings(rows: int, signals: int = 2) -> pa.Table:
     columns: dict[str, list[Any]] = {name: [] for name in clean_schema().names}
     for at in range(rows):
         kind = at % 4
-        row = {name: None for name in columns} | {
+        row = dict.fromkeys(columns) | {
             "signal_id": at % signals, "source_time": at * 1000, "source_ns": at % 1000, "receive_time": at, "status": 0,
             "revision": 0, "log_position": 1 + at // 10, "day": 0, "sequence": at if kind == 1 else None,
             "value_f64": noise.random() if kind == 0 or signals == 1 else None, "value_i64": at if kind == 1 and signals > 1 else None,

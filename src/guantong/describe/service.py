@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict
@@ -48,6 +49,8 @@ __all__ = ["Describe"]
 
 _DATASET_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 _STATS_ROWS = 20_000_000
+_RECENT, _RECENT_BYTES = 16, 2 * 1024 * 1024
+"""Datasets kept as they were last read, and the size up to which one is."""
 _SCANNED = 2_000
 """Documents looked at for one page when most of them are hidden from the reader."""
 
@@ -74,6 +77,8 @@ class Describe:
         """Who may do what; denies until something is wired."""
         self.settings = settings or DescribeSettings()
         self._interfaces = interfaces
+        self._recent: OrderedDict[tuple[Any, ...], tuple[tuple[int, ...], list[pa.RecordBatch]]] = OrderedDict()
+        """Small datasets as they were last read; good while keep's mark is the same."""
 
     def now(self) -> int:
         """The instant, for answers that carry one."""
@@ -136,11 +141,27 @@ class Describe:
         """
         dataset = await self.dataset(participant, dataset_id)
         known = {signal.id: signal for signal in await self._fuse.signals(participant)}
+        asked = (participant, dataset, start, end, tuple(known.get(number) for number in dataset.signals))
+        mark = await self._keep.mark(participant, dataset.kind)
+        kept = self._recent.get(asked)
+        if kept is not None and kept[0] == mark:
+            self._recent.move_to_end(asked)
+            for batch in kept[1]:
+                yield batch
+            return
+        found: list[pa.RecordBatch] = []
+        size = 0
         async for batch in self._scan(participant, dataset, start, end):
-            if dataset.kind == "readings":
-                yield named_readings(batch, known)
-            else:
-                yield batch.drop_columns(["log_position"])
+            named = named_readings(batch, known) if dataset.kind == "readings" else batch.drop_columns(["log_position"])
+            size += named.nbytes
+            if size <= _RECENT_BYTES:
+                found.append(named)
+            yield named
+        if size <= _RECENT_BYTES:
+            self._recent[asked] = (mark, found)
+            self._recent.move_to_end(asked)
+            while len(self._recent) > _RECENT:
+                self._recent.popitem(last=False)
 
     async def _scan(
         self, participant: str, dataset: Dataset, start: int | None, end: int | None

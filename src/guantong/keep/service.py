@@ -534,6 +534,11 @@ class Keep:
             error=state.error,
         )
 
+    async def mark(self, participant: str, kind: str) -> tuple[int, ...]:
+        """What ``readings`` or ``measurements`` hold now: where two marks are equal, so are the rows of every scan."""
+        one = (await self._see(participant, (kind,)))[kind]
+        return (one.version, *(number for piece in one.pieces for number in (piece.position, piece.rows.num_rows)))
+
     async def scan(
         self, participant: str, kind: str, filter: Filter | None = None, *, durable: bool = False
     ) -> AsyncIterator[pa.RecordBatch]:
