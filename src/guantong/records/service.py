@@ -19,6 +19,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -40,6 +41,9 @@ __all__ = ["Queued", "Records", "Row", "Step"]
 
 Row = Mapping[str, Any]
 """One row of an answer, by column name."""
+
+_LOG_BYTES = 4 * 1024 * 1024
+"""Size of SQLite's write-ahead log above which it is brought home."""
 
 _LOG = logging.getLogger("guantong.records")
 
@@ -262,6 +266,7 @@ class Records:
         self._memory = memory
         self._lite = url.startswith("sqlite")
         self._finding: PoolProxiedConnection | None = None
+        self._groups = 0
 
     def open(self, migrate: Callable[[Connection], None]) -> None:
         """Connect, bring the schema up to date with ``migrate`` and start the writer.
@@ -430,10 +435,29 @@ class Records:
                     with contextlib.suppress(SQLAlchemyError, sqlite3.Error):
                         writing.connection.close()
                     writing = None
+            self._tidy()
             with contextlib.suppress(RuntimeError):  # the loop may be closed when the process ends
                 steps[0].future.get_loop().call_soon_threadsafe(self._settle, steps)
         if writing is not None:
             writing.connection.close()
+
+    def _tidy(self) -> None:
+        # SQLite itself would bring the log home within some unlucky step's commit, every thousand pages; here a reader's thread does it
+        # beside the writer
+        self._groups += 1
+        if not self._lite or self._readers is None or self._groups % 64:
+            return
+        with contextlib.suppress(OSError, RuntimeError):
+            if Path(f"{self.engine.url.database}-wal").stat().st_size > _LOG_BYTES:
+                self._readers.submit(self._bring_home)
+
+    def _bring_home(self) -> None:
+        with contextlib.suppress(SQLAlchemyError, sqlite3.Error):
+            raw = self.engine.raw_connection()
+            try:
+                raw.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)")
+            finally:
+                raw.close()
 
     def _settle(self, steps: list[_Waiting]) -> None:
         # on the loop: memory learns what the tables hold, the steps return, their messages leave, the sleepers wake
@@ -496,7 +520,7 @@ def _run_all(acts: Sequence[Callable[[], None]]) -> None:
     for act in acts:
         try:
             act()
-        except Exception:  # the step is durable whatever listeners make of it, and others wait for theirs
+        except Exception:  # noqa: BLE001 - the step is durable whatever listeners make of it, and others wait for theirs
             _LOG.exception("what follows a step failed")
 
 
@@ -512,7 +536,13 @@ def _resolve(future: asyncio.Future[None], outcome: BaseException | None) -> Non
 def _sqlite_connect(connection: Any, _: object) -> None:
     connection.isolation_level = None  # transactions are ours (see _sqlite_begin)
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        "busy_timeout=30000",
+        f"wal_autocheckpoint={4 * _LOG_BYTES // 4096}",  # where nobody else does it, see Records._tidy
+    ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
