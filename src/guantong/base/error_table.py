@@ -485,6 +485,10 @@ ERRORS: dict[str, ErrorRow] = {
         "retry", 502, 3,
         "The DID document of {did} could not be read: {reason}.", "Check that the partner's node is reachable.",
         "无法读取 {did} 的 DID 文档：{reason}。", "请确认伙伴节点可以访问。"),
+    "exchange.exposure-reached": ErrorRow(
+        "refused", 403, 1,
+        "{blocks} blocks delivered under {agreement} are not countersigned yet, {limit} may be.", "The consumer's node must be reachable to countersign its receipts; then ask again.",
+        "合约 {agreement} 下已交付 {blocks} 个数据块尚未回签，上限为 {limit}。", "使用方节点须可达并完成回签，之后再请求。"),
     "exchange.filter-unsupported": ErrorRow(
         "refused", 400, 1,
         "This catalogue filter is not understood.", "Ask without a filter, or with an EDC QuerySpec.",

@@ -140,6 +140,10 @@ class DataPlane:
         try:
             uses = await hosting.records.counter(participant, counter)
             await self._allow(participant, transfer, agreement, terms, purpose, now, uses)
+            if agreement.price and (open_ := await self._receipts.unanswered(participant, agreement.id)) >= (
+                limit := hosting.settings.unanswered_blocks
+            ):
+                raise Refused("exchange.exposure-reached", agreement=agreement.id, blocks=open_, limit=limit)
             if whole and (body := await reading.whole()) is not None:
                 # no message of the transfer comes between: it is still open when the record says that it was delivered
                 async with self._transfers.processes.lock(participant, transfer.pid):

@@ -73,6 +73,9 @@ class ExchangeSettings:
     block_bytes: int = 65_536
     """Size of the blocks of a delivered body whose hashes form the content root of the receipt."""
 
+    unanswered_blocks: int = 4096
+    """Most blocks delivered for money under one agreement and not countersigned yet; above it nothing more is delivered. So much may be
+    lost to a consumer that takes and never signs. A delivery under way is not cut short."""
     body_limit: int = 1024 * 1024
     """Largest protocol message accepted, bytes."""
 

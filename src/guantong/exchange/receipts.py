@@ -15,7 +15,7 @@ import orjson
 from sqlalchemy import and_, select
 
 from guantong.base.canonical import b64, canonical_bytes, digest, sha256, unb64url
-from guantong.base.clock import iso
+from guantong.base.clock import NS, iso
 from guantong.base.entry import Entry
 from guantong.base.errors import GuantongError, Refused, Retryable
 from guantong.base.merkle import HASH_BYTES, Frontier, leaf_hash
@@ -270,7 +270,7 @@ class Receipts:
                     RECEIPTS,
                     {"record_id": record_id},
                     {"state": state, "countersignature": orjson.dumps(dict(countersignature))},
-                    expect={"state": "offered"},
+                    expect={"state": ("offered", "silent")},
                 )
                 self._record_answer(step, record_id, agreement_id, "provider", partner, state, countersignature)
         except Retryable as error:
@@ -278,6 +278,38 @@ class Receipts:
                 raise
             return  # answered before: the offer was repeated after a restart
         self.hosting.changed(participant, f"receipts {agreement_id}", state)
+
+    async def unanswered(self, participant: str, agreement_id: str) -> int:
+        """Blocks that were delivered under an agreement and not answered yet: what is lost if the consumer never signs again."""
+        rows = await self.hosting.records.rows(
+            select(RECEIPTS.c.record).where(
+                and_(
+                    RECEIPTS.c.participant == participant,
+                    RECEIPTS.c.agreement_id == agreement_id,
+                    RECEIPTS.c.state.in_(("offered", "silent")),
+                )
+            )
+        )
+        return sum(int(orjson.loads(row["record"])["chunkCount"]) for row in rows)
+
+    async def fall_silent(self, participant: str, agreement_id: str, older_than_s: float) -> list[str]:
+        """Note that receipts which nobody answered for so long are silent; silence is on record, and a late answer still counts.
+
+        Returns their record ids. What silence means the contract says (price plan, ``silence``).
+        """
+        limit = self.hosting.clock.now() - int(older_than_s * NS)
+        found = [
+            receipt
+            for receipt in await self.list(participant, agreement_id)
+            if receipt.state == "offered" and receipt.role == "provider" and receipt.recorded_at <= limit
+        ]
+        for receipt in found:
+            async with self.hosting.records.step(participant) as step:
+                step.update(
+                    RECEIPTS, {"record_id": receipt.record_id}, {"state": "silent"}, expect={"state": "offered"}
+                )
+                self._record_answer(step, receipt.record_id, agreement_id, "provider", receipt.partner, "silent", {})
+        return [receipt.record_id for receipt in found]
 
     # -- consumer
 
