@@ -318,6 +318,9 @@ class Flows:
             if form != PULL:
                 target = _target(flow, given)["data_address"]
         document = await self._agreed(participant, flow)
+        async with hosting.records.step(participant) as step:
+            # the decision reads it: what the control plane says it has agreed is on record whether or not we then serve it
+            self._keep_agreement(step, flow, document)
         if role == "provider":
             await self._allowed(participant, flow, document, body["claims"])
         waits = f"{'prepare' if role == 'consumer' else 'start'}-flow" not in hosting.settings.auto
@@ -337,7 +340,6 @@ class Flows:
                 at=step.at,
                 data_address=target,
             )
-            self._keep_agreement(step, flow, document)
             self._transfers.insert(step, transfer)
             step.insert(
                 FLOWS,
