@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, LargeBinary, String, Text
+from sqlalchemy import BigInteger, Boolean, Column, Integer, LargeBinary, String, Text
 
 from guantong.records import table
 from guantong.records.tables import INSTANT
 
-__all__ = ["FILES", "POSITIONS", "SOURCES"]
+__all__ = ["EDGES", "FILES", "INVITES", "POSITIONS", "SOURCES"]
 
 SOURCES = table(
     "connect_sources",
@@ -33,4 +33,26 @@ FILES = table(
     Column("rows", BigInteger, nullable=False),
     Column("quarantined", BigInteger, nullable=False),
     Column("taken_at", INSTANT, nullable=False),
+)
+
+EDGES = table(
+    "connect_edges",
+    Column("id", String(64), primary_key=True),
+    Column("name", String(64), nullable=False),
+    Column("token", String(64), nullable=False),  # SHA-256 of the token
+    Column("enrolled_at", INSTANT, nullable=False),
+    Column("seen_at", INSTANT, nullable=False),
+    Column("position", BigInteger, nullable=False),  # last entry of the gateway's log that was taken, whole or in part
+    Column("part", Integer, nullable=False),
+    Column("parts", Integer, nullable=False),
+    Column("log_position", BigInteger, nullable=False),  # where it stands in our own log
+    Column("frames", BigInteger, nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("sources", LargeBinary, nullable=False),  # scorecards, JSON as the gateway told them
+)
+
+INVITES = table(
+    "connect_invites",
+    Column("code", String(64), primary_key=True),  # SHA-256 of the one-time code
+    Column("until", INSTANT, nullable=False),
 )

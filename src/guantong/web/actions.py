@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from guantong.base.errors import Skippable
 from guantong.web.ask import Ask, not_found
+from guantong.web.edge_actions import invite_edge, list_edges, remove_edge
 from guantong.web.figure_actions import (
     challenge_figure,
     define_figure,
@@ -543,6 +544,9 @@ ACTIONS: tuple[Action, ...] = (
         verify,
         "verdict",
     ),
+    Action("/edges/invite", "A one-time code for a gateway in the machine network", (), invite_edge),
+    Action("/edges/list", "Gateways and how far they are", (), list_edges),
+    Action("/edges/remove", "A gateway may not deliver any more", (Field("edge"),), remove_edge),
     Action(
         "/signals/quality",
         "Judge a signal's quality over a window",

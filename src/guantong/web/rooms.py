@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from guantong.connect.edges import Edges
     from guantong.connect.service import Connect
     from guantong.describe.service import Describe
     from guantong.exchange.service import Exchange
@@ -68,3 +69,5 @@ class Rooms:
     """Ordering and challenging partners' figures."""
     disputes: Disputes = field(default=None)  # type: ignore[assignment]
     """Disputed deliveries and credit notes: settle's second part."""
+    edges: Edges = field(default=None)  # type: ignore[assignment]
+    """Gateways in the machine network: connect's second zone."""
