@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from guantong.web.ask import Ask, cut, found, not_found, time_of
@@ -145,7 +146,20 @@ async def source(rooms: Rooms, ask: Ask) -> dict[str, Any]:
 async def keep(rooms: Rooms, _: Ask) -> dict[str, Any]:
     """What is kept: log, tail and tables."""
     stats = await rooms.keep.stats(rooms.participant)
+    disk, clock = await rooms.keep.forecast(), rooms.keep.clock_check()
     return {
+        "lag": max(0, stats.logged - stats.stored),
+        "dropped": [
+            {"source": source, **asdict(one)} for source, one in (await rooms.keep.dropped(rooms.participant)).items()
+        ],
+        "dropped_rows": stats.dropped_rows,
+        "disk": {"free": disk.free_bytes, "per_day": disk.bytes_per_day, "full_at": time_of(disk.full_at)},
+        "clock": {
+            "back_s": clock.back_s,
+            "jumped_s": clock.jumped_s,
+            "synchronised": clock.synchronised,
+            "error_s": clock.error_s,
+        },
         "rows": stats.rows,
         "revisions": stats.revisions,
         "measurements": stats.measurements,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from guantong.base.clock import NS, iso
 from guantong.connect.rules import out_of_tolerance
 from guantong.web.ask import Ask, cut, found, not_found, time_of
+from guantong.web.fuse_actions import quality_of as quality_checks
 from guantong.web.loaders.labels import labels
 from guantong.web.rooms import Rooms
 
@@ -24,6 +25,9 @@ __all__ = [
     *("account", "counts_of", "curve", "finding_of", "gap_of", "instant_of", "last_instant"),
     *("part", "parts", "signal", "signal_of", "signals"),
 ]
+
+JUDGED = 200_000
+"""Readings of a window whose quality a page judges row by row."""
 
 BUCKETS = 600
 """Points of a curve at most: about one a pixel of a wide sheet."""
@@ -307,10 +311,17 @@ async def signal(rooms: Rooms, ask: Ask) -> dict[str, Any]:
         if item.source == one.source and item.signal in ("", one.native_id)
     ]
     grades = await rooms.govern.grades(me, ids=[f"signal:{one.id}"])
+    # the curve has counted the readings: what can't be judged while a page is waited for is not begun
+    drawn = await curve(rooms, one, start, end) if numeric else None
+    judged = None
+    if drawn and 0 < sum(point[4] for point in drawn["points"]) <= JUDGED:
+        judged = quality_checks(await rooms.fuse.quality(me, one.id, start, end))
     return {
+        "judged": judged,
+        "judged_at_most": JUDGED,
         "title": one.name or one.native_id,
         "signal": signal_of(one),
-        "curve": await curve(rooms, one, start, end) if numeric else None,
+        "curve": drawn,
         "window": {"start": time_of(start), "end": time_of(end), "span_s": (end - start) / NS},
         "readings": cut(rows, ask, 100),
         "limited": len(rows) == 5_000,

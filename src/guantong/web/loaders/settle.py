@@ -40,6 +40,37 @@ async def invoices(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     found = [invoice_of(one) for one in await rooms.settle.invoices(me)]
     agreements = [one for one in await rooms.exchange.agreements(me) if one.role == "provider" and one.price]
     return {
+        "dispute_list": [
+            {
+                "record": one.record_id,
+                "agreement": one.agreement_id,
+                "role": one.role,
+                "state": one.state.lower(),
+                "block": one.block,
+                "blocks": one.statement.get("blocks"),
+                "messages": one.statement.get("messages"),
+                "provider_hash": one.statement.get("providerHash"),
+                "consumer_hash": one.statement.get("consumerHash"),
+                "counted": dict(one.statement.get("counted") or {}),
+                "agreed": dict((one.resolution or {}).get("agreed") or {}),
+                "reason": (one.resolution or {}).get("reason", ""),
+                "changed_at": time_of(one.changed_at),
+            }
+            for one in await rooms.disputes.disputes(me)
+        ],
+        "notes": [
+            {
+                "number": one.number,
+                "agreement": one.agreement_id,
+                "invoice": one.invoice,
+                "role": one.role,
+                "state": one.state,
+                "currency": one.currency,
+                "total": one.total,
+                "changed_at": time_of(one.changed_at),
+            }
+            for one in await rooms.disputes.notes.notes(me)
+        ],
         "invoices": cut(found, ask),
         "totals": await rooms.settle.totals(me),
         "disputes": sum(one["state"] == "disputed" for one in found),
