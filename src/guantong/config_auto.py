@@ -97,6 +97,7 @@ ROWS: tuple[tuple[str, type, Any, str, str, bool], ...] = (
     ('exchange.chunk-rows', int, 10000, "Rows in one record batch of a delivery.", "交付时每个记录批的行数。", False),
     ('exchange.whole-bytes', int, 1048576, "A delivery of at most so many bytes leaves in one piece, its usage record durable with its intent.", "不超过这么多字节的交付一次发出，其用量记录与交付意图一并落盘。", False),
     ('exchange.block-bytes', int, 65536, "Size of the blocks of a delivered body whose hashes form the content root of the receipt.", "交付内容按多大的块（字节）求哈希，由此得出回执的内容根。", False),
+    ('exchange.unanswered-blocks', int, 4096, "Most blocks delivered for money under one agreement and not countersigned yet; above it nothing more is delivered. So much may be lost to a consumer that takes and never signs. A delivery under way is not cut short.", "同一合约下有偿交付而尚未回签的数据块上限，达到后不再交付；使用方收而不签时，损失至多如此。进行中的交付不会中断。", False),
     ('exchange.body-limit', int, 1048576, "Largest protocol message accepted, bytes.", "可接受的最大协议消息（字节）。", False),
     ('exchange.depth-limit', int, 64, "Deepest JSON nesting accepted.", "可接受的最深 JSON 嵌套层数。", False),
     ('exchange.receipt-wait-s', float, 5.0, "How long the consumer's side waits for its own count before it answers a receipt, seconds.", "接收方答复回执前，等待自身计数完成的最长时间（秒）。", False),
@@ -133,6 +134,13 @@ ROWS: tuple[tuple[str, type, Any, str, str, bool], ...] = (
     ('prove.figure-positions-max', int, 200000, "Most positions (chunks) that one figure may take in.", "一个数字最多可纳入多少个位置（数据块）。", False),
     # settle
     ('settle.number-prefix', str, 'GT', "Invoice numbers are <prefix>-<year>-<six digits>, counted for each participant without holes.", "账单编号的前缀；编号为“前缀-年份-六位序号”，按参与方连续编号，不跳号。", False),
+    ('settle.silent-after-s', float, 86400.0, "A receipt that the consumer has not answered for so long is silent when an invoice is made.", "使用方超过此时长（秒）仍未答复的回执，在出账单时记为静默。", False),
+    ('settle.country', str, 'CN', "Country of the own company on papers, ISO 3166-1 alpha-2.", "本企业在单据上的国家代码（ISO 3166-1 二字母）。", False),
+    ('settle.registration', str, '', "Registration number of the own company on papers: in China the unified social credit code.", "本企业在单据上的登记号，在中国为统一社会信用代码。", False),
+    ('settle.tax-number', str, '', "Tax number of the own company on papers.", "本企业在单据上的税号。", False),
+    ('settle.address', str, '', "Street and number of the own company on papers.", "本企业在单据上的地址。", False),
+    ('settle.city', str, '', "City of the own company on papers.", "本企业在单据上的城市。", False),
+    ('settle.zip', str, '', "Postal code of the own company on papers.", "本企业在单据上的邮政编码。", False),
     # value
     ('value.delta', tuple, ('1', '1', '1'), "Value adjustment δ, low, likely and high; 1 means that none is declared.", "价值调整系数 δ 的低、中、高三个值；1 表示未声明调整。", False),
     ('value.cost-spread', dict, {'high': '0', 'medium': '0.10', 'low': '0.30'}, "How far the cost may lie from the ledger, by evidence grade, as a share.", "按证据等级，成本可能偏离账面的比例。", False),

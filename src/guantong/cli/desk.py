@@ -64,6 +64,10 @@ class Desk:
         given = {name: value for name, value in fields.items() if value is not None}
         return self._signed_in("POST", f"/api{action}", json.dumps(given).encode())
 
+    def fetch(self, path: str) -> bytes:
+        """A file under ``/api``."""
+        return self._signed_in("GET", f"/api{path}", b"")
+
     def close(self) -> None:
         """Leave."""
 

@@ -34,7 +34,7 @@ from guantong.keep.entries import check, crc, decode, encode, gap_of, merged, re
 from guantong.keep.model import KeepSettings, Logged
 from guantong.keep.seal import Seal, opened
 
-__all__ = ["Dropped", "Log", "Mark"]
+__all__ = ["Dropped", "Log", "Mark", "owner_of", "write_gaps"]
 
 FORMAT = 2
 """1: no sealed entries, no drop counters, no samples. A log that was never sealed stays readable for the version before."""
@@ -269,7 +269,7 @@ class Log:
                 return Mark(names=listed)
             logged, stored, intended, size, entries, commits, latest = row
             if latest is not None:
-                latest = opened(self._seal, latest, _owner(participant, "latest"))
+                latest = opened(self._seal, latest, owner_of(participant, "latest"))
             return Mark(logged, stored, intended, size, entries, commits, listed, latest)
 
         return await self._read(work)
@@ -327,10 +327,10 @@ class Log:
     # inside
 
     def _closed(self, data: bytes | None, participant: str) -> bytes | None:
-        return data if data is None or self._seal is None else self._seal.close(data, _owner(participant, "latest"))
+        return data if data is None or self._seal is None else self._seal.close(data, owner_of(participant, "latest"))
 
     def _append(self, connection: sqlite3.Connection, participant: str, batch: Batch) -> int:
-        blob, note = encode(batch, self._seal, _owner(participant, batch.source))
+        blob, note = encode(batch, self._seal, owner_of(participant, batch.source))
         size = len(blob) + len(note)
         if size > self._settings.batch_bytes_max:
             raise Skippable(
@@ -404,7 +404,7 @@ class Log:
                         break
                     if position <= self._read_up_to.get(participant, 0):
                         continue
-                    batch = decode(source, kind, note, blob, self._seal, _owner(participant, source))
+                    batch = decode(source, kind, note, blob, self._seal, owner_of(participant, source))
                     gone.setdefault((participant, source), []).append(
                         (position, size, batch.rows.num_rows, gap_of(batch))
                     )
@@ -419,7 +419,7 @@ class Log:
                 )
                 gaps = merged(gap for _, _, _, told in entries for gap in told)
                 batch = Batch(source, "readings", _no_rows(), {"gaps": gaps})
-                blob, note = encode(batch, self._seal, _owner(participant, source))
+                blob, note = encode(batch, self._seal, owner_of(participant, source))
                 self._insert(connection, participant, batch, blob, note)
                 freed -= len(blob) + len(note)
                 self._trimming -= len(entries)
@@ -588,9 +588,32 @@ def _entries(
                 if found:
                     break  # hand over what is whole; the next call stops here
                 raise Corrupt("keep.log-damaged", position=position)
-            found.append(Logged(position, decode(source, kind, note, blob, seal, _owner(participant, source)), at))
+            found.append(Logged(position, decode(source, kind, note, blob, seal, owner_of(participant, source)), at))
             total += rows
     return found
+
+
+def write_gaps(
+    connection: sqlite3.Connection,
+    participant: str,
+    source: str,
+    gaps: list[dict[str, Any]],
+    at: int,
+    seal: Seal | None,
+) -> int:
+    """Add an entry without rows that carries gap records, and count it, while no log is open; the bytes it takes."""
+    blob, note = encode(Batch(source, "readings", _no_rows(), {"gaps": gaps}), seal, owner_of(participant, source))
+    size = len(blob) + len(note)
+    cursor = connection.execute(
+        "INSERT INTO log (participant, source, kind, at, rows, size, crc, note, blob) VALUES (?, ?, 'readings', ?, 0, ?, ?, ?, ?)",
+        (participant, source, at, size, crc(note, blob), note, blob),
+    )
+    connection.execute("INSERT OR IGNORE INTO marks (participant) VALUES (?)", (participant,))
+    connection.execute(
+        "UPDATE marks SET bytes = bytes + ?, entries = entries + 1, logged = max(logged, ?) WHERE participant = ?",
+        (size, int(cursor.lastrowid or 0), participant),
+    )
+    return size
 
 
 def _no_rows() -> Any:
@@ -599,7 +622,8 @@ def _no_rows() -> Any:
     return pa.RecordBatch.from_pylist([], reading_schema())
 
 
-def _owner(participant: str, source: str) -> str:
+def owner_of(participant: str, source: str) -> str:
+    """What a sealed value of the log belongs to."""
     return f"log:{participant}:{source}"
 
 

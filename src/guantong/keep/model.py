@@ -131,6 +131,9 @@ class KeepSettings:
     """Options of the object store (endpoint, region, key), as delta-rs names them. Holds secrets; never shown."""
     readings_days: float = 0.0
     """How many days of readings the tables keep where neither a signal nor its grade says otherwise; 0: all."""
+    grade_days: Mapping[str, str] = field(default_factory=dict)
+    """Days of readings by the grade that is enforced on a signal (general, important, core), for example general=365; before
+    readings_days."""
     upkeep_s: float = 3_600.0
     """How often tables are sorted into few files, retention is kept and replaced files are removed, in seconds; 0: only when asked."""
     replaced_s: float = 86_400.0

@@ -326,6 +326,19 @@ class Keep:
         """What the drop policy took of each source."""
         return await self._log.dropped(participant)
 
+    @contextlib.asynccontextmanager
+    async def held(self, participant: str) -> AsyncIterator[None]:
+        """Nothing is stored or committed meanwhile, so that a copy of the files is of one moment. Batches are still taken."""
+        state = await self._state(participant)
+        async with state.storing, state.committing:
+            yield
+
+    @contextlib.asynccontextmanager
+    async def resting(self, participant: str) -> AsyncIterator[None]:
+        """Upkeep removes no file meanwhile."""
+        async with (await self._state(participant)).upkeeping:
+            yield
+
     # queries
 
     async def latest(self, participant: str, signal_ids: Iterable[int] | None = None) -> pa.Table:
