@@ -13,10 +13,13 @@ import asyncio
 import contextlib
 import io
 import ipaddress
+import re
 import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
+from functools import lru_cache
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -103,6 +106,7 @@ class AiohttpClient:
         self._settings = settings
         self._guard = AddressGuard(settings)
         self._sessions: dict[tuple[str, bool], aiohttp.ClientSession] = {}
+        self._allowed: dict[tuple[str, str], bool] = {}
 
     async def close(self) -> None:
         """Close every connection."""
@@ -122,18 +126,30 @@ class AiohttpClient:
         zone: str = "partner",
     ) -> Response:
         """Send and read the whole answer."""
-        async with self._send(method, url, body, headers, zone, total_s=timeout_s, piece_s=None) as answer:
+        session = self._session(zone, plain=self._check(url, zone))
+        answer: aiohttp.ClientResponse | None = None
+        try:
+            answer = await session.request(
+                method, url, data=_data(body), headers=headers, timeout=_whole(timeout_s), allow_redirects=False
+            )
             if (answer.content_length or 0) > max_bytes:
                 raise Skippable("web.answer-too-large", url=url, limit=max_bytes)
             pieces: list[bytes] = []
             size = 0
-            with _mapped(url):
-                async for piece in answer.content.iter_any():
-                    size += len(piece)
-                    if size > max_bytes:
-                        raise Skippable("web.answer-too-large", url=url, limit=max_bytes)
-                    pieces.append(piece)
-            return Response(answer.status, b"".join(pieces), _headers(answer))
+            async for piece in answer.content.iter_any():
+                size += len(piece)
+                if size > max_bytes:
+                    raise Skippable("web.answer-too-large", url=url, limit=max_bytes)
+                pieces.append(piece)
+        except Exception as error:
+            ours = _ours(url, error)
+            if ours is None:
+                raise
+            raise ours from error
+        finally:
+            if answer is not None:
+                answer.release()  # closes the connection too where the body was not read to its end
+        return Response(answer.status, pieces[0] if len(pieces) == 1 else b"".join(pieces), _headers(answer))
 
     def stream(
         self,
@@ -152,37 +168,34 @@ class AiohttpClient:
     async def _stream(
         self, method: str, url: str, body: bytes | None, headers: Mapping[str, str] | None, timeout_s: float, zone: str
     ) -> AsyncIterator[Stream]:
-        async with self._send(method, url, body, headers, zone, total_s=None, piece_s=timeout_s) as answer:
-            yield _Pieces(url, answer)
-
-    @contextlib.asynccontextmanager
-    async def _send(
-        self,
-        method: str,
-        url: str,
-        body: bytes | AsyncIterator[bytes] | None,
-        headers: Mapping[str, str] | None,
-        zone: str,
-        *,
-        total_s: float | None,
-        piece_s: float | None,
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        plain = self._check(url, zone)
-        session = self._session(zone, plain=plain)
-        timeout = aiohttp.ClientTimeout(total=total_s, sock_connect=piece_s or total_s, sock_read=piece_s)
-        # a large body goes in pieces: as one block it would hold up the loop, and aiohttp warns of it
-        data = io.BytesIO(body) if isinstance(body, bytes) and len(body) > 1024 * 1024 else body
+        session = self._session(zone, plain=self._check(url, zone))
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=timeout_s, sock_read=timeout_s)
         with _mapped(url):
             answer = await session.request(
-                method, url, data=data, headers=headers, timeout=timeout, allow_redirects=False
+                method, url, data=_data(body), headers=headers, timeout=timeout, allow_redirects=False
             )
         try:
-            yield answer
+            yield _Pieces(url, answer)
         finally:
-            answer.release()  # closes the connection too where the body was not read to its end
+            answer.release()
 
     def _check(self, url: str, zone: str) -> bool:
-        """Check what the URL says by itself; returns whether it is plain http. Host names are checked when they are resolved."""
+        """Check what the URL says by itself; returns whether it is plain http. Host names are checked when they are resolved.
+
+        Only scheme, host and port decide, so what was allowed of them once is allowed again.
+        """
+        origin = _ORIGIN.match(url)
+        known = self._allowed.get((zone, origin[0])) if origin else None
+        if known is not None:
+            return known
+        plain = self._checked(url, zone)
+        if origin:
+            if len(self._allowed) >= 1024:
+                self._allowed.clear()
+            self._allowed[(zone, origin[0])] = plain
+        return plain
+
+    def _checked(self, url: str, zone: str) -> bool:
         try:
             parts = urlsplit(url)
             host, port = parts.hostname, parts.port
@@ -303,16 +316,40 @@ def _mapped(url: str) -> Iterator[None]:
     """Nothing of aiohttp's leaks: each of its exceptions becomes one of ours."""
     try:
         yield
-    except GuantongError:
-        raise
-    except aiohttp.ClientConnectorCertificateError as error:
-        raise Refused("web.certificate-refused", url=url[:200], reason=_text(error)) from error
-    except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
-        raise Refused("web.address-refused", url=url[:200], reason="not a URL", zone="") from error
-    except TimeoutError as error:
-        raise Retryable("web.unreachable", url=url[:200], reason="no answer in time") from error
-    except (aiohttp.ClientError, OSError) as error:
-        raise Retryable("web.unreachable", url=url[:200], reason=_text(error)) from error
+    except Exception as error:
+        ours = _ours(url, error)
+        if ours is None:
+            raise
+        raise ours from error
+
+
+def _ours(url: str, error: Exception) -> GuantongError | None:
+    """The error of ours for one of aiohttp's; None where it is another's or ours already."""
+    if isinstance(error, GuantongError):
+        return None
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return Refused("web.certificate-refused", url=url[:200], reason=_text(error))
+    if isinstance(error, (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError)):
+        return Refused("web.address-refused", url=url[:200], reason="not a URL", zone="")
+    if isinstance(error, TimeoutError):
+        return Retryable("web.unreachable", url=url[:200], reason="no answer in time")
+    if isinstance(error, (aiohttp.ClientError, OSError)):
+        return Retryable("web.unreachable", url=url[:200], reason=_text(error))
+    return None
+
+
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(?=/|$)")
+"""What may be remembered of a URL: no user info, no escapes, nothing that another reader may end elsewhere."""
+
+
+@lru_cache(16)
+def _whole(seconds: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=seconds, sock_connect=seconds)
+
+
+def _data(body: bytes | AsyncIterator[bytes] | None) -> Any:
+    # a large body goes in pieces: as one block it would hold up the loop, and aiohttp warns of it
+    return io.BytesIO(body) if isinstance(body, bytes) and len(body) > 1024 * 1024 else body
 
 
 def _text(error: BaseException) -> str:
