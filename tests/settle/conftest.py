@@ -77,6 +77,9 @@ class Company:
         assert did == self.partner.did
         return self.partner.key.public
 
+    async def fall_silent(self, participant: str, agreement_id: str, older_than_s: float) -> list[str]:
+        return []
+
     async def blocks(self, participant: str, record_id: str) -> list[bytes]:
         return []
 

@@ -24,6 +24,7 @@ __all__ = [
     "ISSUED",
     "LOCATED",
     "MAX_INVOICE_BYTES",
+    "NETTED",
     "NOTE_AGREED",
     "PROPOSED",
     "REPLACED",
@@ -66,6 +67,20 @@ class SettleSettings:
 
     number_prefix: str = "GT"
     """Invoice numbers are ``<prefix>-<year>-<six digits>``, counted for each participant without holes."""
+    silent_after_s: float = 86_400.0
+    """A receipt that the consumer has not answered for so long is silent when an invoice is made."""
+    country: str = "CN"
+    """Country of the own company on papers, ISO 3166-1 alpha-2."""
+    registration: str = ""
+    """Registration number of the own company on papers: in China the unified social credit code."""
+    tax_number: str = ""
+    """Tax number of the own company on papers."""
+    address: str = ""
+    """Street and number of the own company on papers."""
+    city: str = ""
+    """City of the own company on papers."""
+    zip: str = ""
+    """Postal code of the own company on papers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +277,22 @@ NOTE_AGREED = _plain_kind(
         "partnerSignature": _TEXT,
     },
 )
+NETTED = _plain_kind(
+    "settle.netted",
+    "Obligations were set off against each other; the certificate proves that no more could be",
+    "债务已相互抵销，证书可证明已达最大抵销额",
+    {
+        "currency": _TEXT,
+        "obligations": _COUNT,
+        "gross": _TEXT,
+        "cancelled": _TEXT,
+        "inputRoot": _HASH,
+        "outputRoot": _HASH,
+        "certificate": _HASH,
+        "solver": _TEXT,
+        "version": _TEXT,
+    },
+)
 
 ENTRY_KINDS = (
     DISPUTE_LOCATED,
@@ -270,6 +301,7 @@ ENTRY_KINDS = (
     INVOICE_DERIVED,
     INVOICE_DISPUTED,
     INVOICE_SENT,
+    NETTED,
     NOTE_AGREED,
 )
 """Kinds of entries of this room."""

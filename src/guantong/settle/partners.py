@@ -35,6 +35,10 @@ class ExchangePartners:
             for receipt in await self._exchange.receipts(participant, agreement_id)
         ]
 
+    async def fall_silent(self, participant: str, agreement_id: str, older_than_s: float) -> Sequence[str]:
+        """Note silence on record."""
+        return await self._exchange.receipting.fall_silent(participant, agreement_id, older_than_s)
+
     async def blocks(self, participant: str, record_id: str) -> Sequence[bytes]:
         """Leaf hashes of the blocks that this side counted."""
         return await self._exchange.receipting.blocks(participant, record_id)

@@ -20,6 +20,10 @@ class Receipts(Protocol):
         """
         ...
 
+    async def fall_silent(self, participant: str, agreement_id: str, older_than_s: float) -> Sequence[str]:
+        """Note that own receipts which nobody answered for so long are silent; their record ids."""
+        ...
+
     async def blocks(self, participant: str, record_id: str) -> Sequence[bytes]:
         """Leaf hashes of the blocks of a delivery as this side counted them."""
         ...

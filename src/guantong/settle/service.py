@@ -86,6 +86,8 @@ class Settle:
     async def _invoice(self, participant: str, agreement_id: str) -> Invoice:
         terms = await self.receipts.terms(participant, agreement_id)
         role, partner = _role(terms, participant)
+        if role == "provider":
+            await self.receipts.fall_silent(participant, agreement_id, self.settings.silent_after_s)
         ready = await self.ready(participant, terms)
         if not ready.records:
             raise Refused("settle.nothing-to-invoice", agreement=agreement_id, waiting=len(ready.left_out))
