@@ -171,6 +171,7 @@ class Node:
         from guantong.records.outbox import Outbox, OutboxSettings
         from guantong.records.schema import migrate
         from guantong.records.service import Records
+        from guantong.settle.accounts import Accounts
         from guantong.settle.disputes import Disputes
         from guantong.settle.model import BISECT, CREDIT_NOTE, RESOLVE, TELL, SettleSettings
         from guantong.settle.partners import ExchangePartners
@@ -255,6 +256,7 @@ class Node:
         partners = ExchangePartners(self.exchange)
         self.settle = Settle(self.records, partners, partners, self.clock, config.section("settle", SettleSettings))
         self.disputes = Disputes(self.settle)
+        self.accounts = Accounts(self.settle, self.disputes, self.name)
         for kind in (BISECT, TELL, RESOLVE, CREDIT_NOTE):
             self.exchange.answer(kind, self.disputes)
         self.value = Value(
@@ -414,6 +416,7 @@ class Node:
             figures=self.figures,
             trade=self.trade,
             disputes=self.disputes,
+            accounts=self.accounts,
             edges=self.edges,
         )
         return create_app(

@@ -9,7 +9,7 @@ from urllib.parse import quote, urlsplit
 
 import click
 
-from guantong.cli.root import Place, at_node, facts, main, page_option, read_text, table, write_file
+from guantong.cli.root import Place, at_node, facts, language, main, page_option, read_text, table, write_file
 
 if TYPE_CHECKING:
     from guantong.cli.desk import Desk
@@ -288,6 +288,33 @@ def contracts_say(place: Place, pid: str, verb: str, reason: str | None) -> None
     在等待人工决定的协商中作出答复。
     """
     place.action("/contracts/say", serving=True, pid=pid, verb=verb, reason=reason)
+
+
+@contracts.command("print")
+@click.argument("agreement")
+@click.option("--form", type=click.Choice(["html", "pdf"]), default="pdf", show_default=True, help="Form. / 格式。")
+@click.option("--partner-name", required=True, help="Name of the partner on paper. / 合同上的对方名称。")
+@click.option("--partner-registration", help="Its registration number. / 对方登记号（统一社会信用代码）。")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="File to write. / 写入的文件。")
+@at_node
+def contracts_print(
+    place: Place, agreement: str, form: str, partner_name: str, partner_registration: str | None, out: Path
+) -> None:
+    """A contract on paper, with places to sign.
+
+    可打印的合同，留有签字盖章处。
+    """
+    with place.desk() as desk:
+        content = desk.act_for_bytes(
+            "/contracts/print",
+            agreement=agreement,
+            form=form,
+            partner_name=partner_name,
+            partner_registration=partner_registration,
+            language=language(),
+        )
+    write_file(out, content)
+    place.say({"file": str(out), "bytes": len(content)}, lambda made: f"{made['file']}  ({made['bytes']} B)")
 
 
 @main.command()

@@ -13,6 +13,16 @@ from typing import Any
 from urllib.parse import quote
 
 from guantong.base.errors import Skippable
+from guantong.web.account_actions import (
+    accept_resolution,
+    clear_obligations,
+    credit_note,
+    list_disputes,
+    narrow_dispute,
+    print_contract,
+    print_invoice,
+    propose_resolution,
+)
 from guantong.web.ask import Ask, not_found
 from guantong.web.edge_actions import invite_edge, list_edges, remove_edge
 from guantong.web.figure_actions import (
@@ -442,6 +452,16 @@ async def retry_message(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     return _go("/settings", retried=text(ask, "key", limit=255))
 
 
+_PAPER = (
+    Field("partner_name"),
+    Field("partner_country", required=False),
+    Field("partner_registration", required=False),
+    Field("partner_tax_number", required=False),
+    Field("partner_address", required=False),
+    Field("language", required=False),
+    Field("fapiao", required=False),
+)
+
 ACTIONS: tuple[Action, ...] = (
     Action("/sources/probe", "Ask an address what it offers", (Field("url"),), probe, "proposal"),
     Action(
@@ -603,6 +623,44 @@ ACTIONS: tuple[Action, ...] = (
     Action("/figures/streams", "Streams that figures can be made of", (Field("table", required=False),), list_streams),
     Action("/figures/export", "A figure with its proof as a file", (Field("figure"),), export_figure),
     Action("/invoices/make", "Derive, sign and send the invoice of an agreement", (Field("agreement"),), make_invoice),
+    Action("/disputes/list", "Disputed receipts that were narrowed down, and credit notes", (), list_disputes),
+    Action(
+        "/disputes/narrow",
+        "Find the first block of a disputed delivery that differs",
+        (Field("agreement"), Field("receipt")),
+        narrow_dispute,
+    ),
+    Action(
+        "/disputes/propose",
+        "Propose what is owed for a disputed delivery",
+        (Field("agreement"), Field("receipt"), Field("rows"), Field("bytes"), Field("reason")),
+        propose_resolution,
+    ),
+    Action(
+        "/disputes/accept",
+        "Sign what the other side proposed",
+        (Field("agreement"), Field("receipt")),
+        accept_resolution,
+    ),
+    Action(
+        "/invoices/credit",
+        "Derive a credit note and have the consumer sign it",
+        (Field("agreement"), Field("reason")),
+        credit_note,
+    ),
+    Action(
+        "/invoices/print",
+        "An invoice or credit note as HTML, PDF or UBL",
+        (Field("number"), Field("form"), *_PAPER),
+        print_invoice,
+    ),
+    Action(
+        "/contracts/print",
+        "A contract as HTML or PDF",
+        (Field("agreement"), Field("form"), *_PAPER),
+        print_contract,
+    ),
+    Action("/netting/clear", "Set off obligations", (Field("table", limit=4_000_000),), clear_obligations),
     Action("/value/appraise", "Appraise a dataset", (Field("dataset"),), appraise),
     Action(
         "/value/rate",

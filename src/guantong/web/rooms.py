@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from guantong.prove.service import Prove
     from guantong.records.outbox import Outbox
     from guantong.records.service import Records
+    from guantong.settle.accounts import Accounts
     from guantong.settle.disputes import Disputes
     from guantong.settle.service import Settle
     from guantong.value.service import Value
@@ -69,5 +70,7 @@ class Rooms:
     """Ordering and challenging partners' figures."""
     disputes: Disputes = field(default=None)  # type: ignore[assignment]
     """Disputed deliveries and credit notes: settle's second part."""
+    accounts: Accounts = field(default=None)  # type: ignore[assignment]
+    """Papers and netting: settle's third part."""
     edges: Edges = field(default=None)  # type: ignore[assignment]
     """Gateways in the machine network: connect's second zone."""
