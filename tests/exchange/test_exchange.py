@@ -20,6 +20,7 @@ from guantong.exchange.model import ENTRY_KINDS, Answer
 from guantong.exchange.ports import Verdict
 from guantong.exchange.receipts import Counting
 from guantong.exchange.rules import verify_receipt
+from guantong.records.outbox import OutboxSettings
 
 
 class MovableClock(SystemClock):
@@ -1026,3 +1027,25 @@ async def test_receipts_are_verified_anew_with_both_parties_keys(pair, agreed, s
     found = await consumer.exchange.verify_receipts(consumer.did, agreement_id)
     assert any("the provider's signature does not match" in problem for problem in found)
     assert all(problem.startswith(receipt.record_id) for problem in found)
+
+
+async def test_a_partner_that_calls_again_gets_at_once_what_waited_for_it(companies, agreed, network):
+    provider, consumer = await companies("localhost:7001"), await companies("localhost:7002")
+    provider.outbox.settings = OutboxSettings(first_backoff_s=3600, longest_backoff_s=3600)
+    agreement_id = await agreed(provider, consumer)
+    callback = consumer.base
+    dead = True
+
+    def nobody(method, url, body):
+        if dead and url.startswith(f"{callback}/transfers/"):
+            raise Retryable("web.unreachable", url=url, reason="for a test")
+
+    network.before.append(nobody)
+    pid = await consumer.exchange.request_transfer(consumer.did, agreement_id)
+    await asyncio.sleep(0.1)
+    waited = (await consumer.exchange.transfer(consumer.did, pid)).state
+    dead = False
+    await consumer.exchange.catalogue(consumer.did, provider.base, provider.did)
+    done = await consumer.exchange.wait_transfer(consumer.did, pid, timeout_s=5)
+
+    assert (waited, done.state) == ("REQUESTED", "STARTED")

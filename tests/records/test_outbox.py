@@ -232,6 +232,30 @@ async def test_the_wait_doubles_up_to_its_cap(records, clock):
     assert waits[:12] == [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30.0, 30.0]
 
 
+async def test_a_partner_that_shows_life_is_sent_at_once_what_waits_for_it(file_records):
+    partner = Partner()
+    partner.answers["a"] = [busy() for _ in range(3)]
+    hour = OutboxSettings(first_backoff_s=3600, longest_backoff_s=3600, attempts=2)
+    outbox = Outbox(file_records, SystemClock(), hour)
+    outbox.register("k", partner.send)
+    await outbox.start()
+    await queue(file_records, "a", "b", lane="p 1")
+
+    for _ in range(50):
+        outbox.wake(ME, "q")
+        outbox.wake("did:web:other.example", "p")
+        await asyncio.sleep(0.001)
+    waited = len(partner.attempts)
+    async with asyncio.timeout(5):
+        while partner.got != ["a", "b"]:
+            outbox.wake(ME, "p")
+            await asyncio.sleep(0.001)
+    await outbox.stop()
+
+    assert waited == 1
+    assert partner.attempts == [("a", 1), ("a", 1), ("a", 1), ("a", 1), ("b", 1)]
+
+
 async def test_old_sent_messages_are_forgotten_and_others_kept(records, clock):
     partner = Partner()
     partner.answers["b"] = [Refused("exchange.process-unknown", pid="x")]

@@ -103,6 +103,7 @@ class Exchange:
         )
         self._clock = clock
         self._records = records
+        self._outbox = outbox
         self._shelves: dict[str, Shelf] = {}
         self._answerers: dict[str, Answerer] = {}
         self._negotiations = Negotiations(self.hosting, self._find_product)
@@ -174,8 +175,13 @@ class Exchange:
     # -- who calls, and requests of other stages in the exchange's name
 
     async def identify(self, participant: str, authorization: str) -> Participant:
-        """The caller of a request to ``participant``. Raises Refused ``exchange.token-refused``."""
-        return await self.hosting.identify(participant, authorization)
+        """The caller of a request to ``participant``. Raises Refused ``exchange.token-refused``.
+
+        Whoever calls can be called: messages to it that wait for their next attempt leave now.
+        """
+        caller = await self.hosting.identify(participant, authorization)
+        self._outbox.wake(participant, caller.did)
+        return caller
 
     async def remember(self, participant: str, caller: Participant) -> None:
         """Make it durable that the caller's token was used, where no other step does."""

@@ -81,6 +81,7 @@ class Outbox:
         self._partners: dict[str, asyncio.Semaphore] = {}
         self._noting: dict[tuple[str, str, str], tuple[int, Note | None]] = {}
         self._note_task: asyncio.Task[None] | None = None
+        self._waiting: dict[tuple[str, str], set[asyncio.Future[None]]] = {}
         self._idle = asyncio.Event()
         self._idle.set()
         self._running = False
@@ -132,6 +133,11 @@ class Outbox:
                 await asyncio.wait([self._note_task])
             else:
                 await self._idle.wait()
+
+    def wake(self, participant: str, partner: str) -> None:
+        """A partner shows life: what waits to be sent to it again after a failure is sent now."""
+        for pause in self._waiting.pop((participant, partner), ()):
+            pause.cancel()
 
     async def stuck(self, participant: str) -> list[Stuck]:
         """Messages of a participant that were given up, oldest first."""
@@ -215,7 +221,8 @@ class Outbox:
                 if attempt >= self.settings.attempts:
                     await self._give_up(item, attempt, error)
                     return
-                await self._put_off(item, attempt, error)
+                if await self._put_off(item, attempt, error):
+                    attempt -= 1  # the partner shows life: what was tried before does not count against it
             except GuantongError as error:
                 await self._give_up(item, attempt, error)
                 return
@@ -224,17 +231,28 @@ class Outbox:
                 await self._give_up(item, attempt, error)
                 return
 
-    async def _put_off(self, item: Queued, attempt: int, error: GuantongError) -> None:
+    async def _put_off(self, item: Queued, attempt: int, error: GuantongError) -> bool:
+        """Wait out the back-off; True if the partner showed life before its end."""
         wait_s = min(self.settings.first_backoff_s * 2 ** min(attempt - 1, 20), self.settings.longest_backoff_s)
-        if wait_s >= 1.0:  # quick repeats are not worth a commit; long waits survive a restart with their count
-            with contextlib.suppress(Retryable):
-                async with self._records.step(item.participant) as step:
-                    step.update(
-                        OUTBOX,
-                        {"kind": item.kind, "key": item.key},
-                        {"attempts": attempt, "error": str(error)[:2000], "next_at": step.at + int(wait_s * NS)},
-                    )
-        await self._clock.sleep(wait_s)
+        if wait_s < 1.0:  # quick repeats are not worth a commit
+            await self._clock.sleep(wait_s)
+            return False
+        with contextlib.suppress(Retryable):  # long waits survive a restart with their count
+            async with self._records.step(item.participant) as step:
+                step.update(
+                    OUTBOX,
+                    {"kind": item.kind, "key": item.key},
+                    {"attempts": attempt, "error": str(error)[:2000], "next_at": step.at + int(wait_s * NS)},
+                )
+        waiting = self._waiting.setdefault((item.participant, item.lane.partition(" ")[0]), set())
+        pause: asyncio.Future[None] = asyncio.ensure_future(self._clock.sleep(wait_s))
+        waiting.add(pause)
+        try:
+            await asyncio.wait({pause})
+            return pause.cancelled()
+        finally:
+            pause.cancel()
+            waiting.discard(pause)
 
     async def _give_up(self, item: Queued, attempt: int, error: BaseException) -> None:
         _LOG.warning("gave up %s %s to %s: %s", item.kind, item.key, item.lane, error)
