@@ -16,6 +16,7 @@ from guantong.base.wire import Http
 from guantong.connect.columns import Readings
 from guantong.connect.files import form_of, path_of
 from guantong.connect.model import ConnectSettings, Form, Interface, Property, Proposal
+from guantong.connect.secrets import Lookup, none
 
 __all__ = ["probe"]
 
@@ -23,8 +24,9 @@ _NAME = re.compile(r"[^A-Za-z0-9_-]+")
 _SHDR_SECONDS = 2.0
 
 
-async def probe(url: str, *, http: Http, clock: Clock, settings: ConnectSettings) -> Proposal:
-    """Look at an address: ``shdr://``, ``http(s)://`` (MTConnect agent), ``opc.tcp://``, ``file://`` or a path.
+async def probe(url: str, *, http: Http, clock: Clock, settings: ConnectSettings, secrets: Lookup = none) -> Proposal:
+    """Look at an address: ``shdr://``, ``http(s)://`` (MTConnect agent, else JSON), ``opc.tcp://``, ``mqtt(s)://``, ``sparkplug(s)://``,
+    ``modbus+tcp://``, a database's SQLAlchemy URL, ``file://`` or a path.
 
     Raises Retryable ``connect.unreachable`` and ``connect.agent-error``, ConfigProblem ``connect.address-unusable``,
     ``connect.file-unreadable``, ``connect.secret-in-address`` and ``base.extra-missing``.
@@ -37,6 +39,20 @@ async def probe(url: str, *, http: Http, clock: Clock, settings: ConnectSettings
         return await _agent(url, now, http, settings)
     if scheme == "opc.tcp":
         return await _opcua(url, now, settings)
+    if scheme in ("mqtt", "mqtts", "sparkplug", "sparkplugs"):
+        return await _broker(url, now, clock, settings, secrets)
+    if scheme == "modbus+tcp":
+        return await _modbus(url, now, settings)
+    if scheme.partition("+")[0] in ("sqlite", "postgresql", "mysql", "mariadb", "oracle", "mssql"):
+        from guantong.connect.sql import look as look_sql
+
+        interface = Interface(
+            "database", "sql", url, created=now, terms=(("table", "orders"),)
+        )  # refuses secrets first
+        offers, facts = await look_sql(url, secrets)
+        table = next(iter(facts["serves"]), offers[0].key if offers else "")
+        name = _name(table or "database", "table")
+        return Proposal(url, replace(interface, name=name, terms=(("table", table),)), offers, facts)
     if scheme in ("", "file") or (len(scheme) == 1 and scheme.isalpha()):
         return await asyncio.to_thread(_path, url, now, settings)
     raise ConfigProblem("connect.address-unusable", base=url[:200], reason=f"{scheme}:// is not read")
@@ -93,7 +109,12 @@ async def _agent(url: str, now: str, http: Http, settings: ConnectSettings) -> P
     path = re.sub(r"/(probe|current|sample|asset[s]?)/?$", "/", parts.path or "/")
     base = urlunsplit((parts.scheme, parts.netloc, path if path.endswith("/") else path + "/", "", ""))
     interface = Interface("agent", "mtconnect", base, created=now, content_type="text/xml")  # refuses secrets first
-    devices = await agent_devices(http, base, settings.document_bytes)
+    try:
+        devices = await agent_devices(http, base, settings.document_bytes)
+    except Retryable as error:
+        if error.code == "connect.agent-error" and (found := await _json(url, now, http, settings)) is not None:
+            return found
+        raise
     if not devices:
         raise ConfigProblem("connect.address-unusable", base=base, reason="the agent has no device")
     title = ", ".join(device.name for device in devices)
@@ -124,6 +145,68 @@ async def _opcua(url: str, now: str, settings: ConnectSettings) -> Proposal:
     return Proposal(
         url, replace(interface, name=name, title=str(facts.get("server") or host), properties=offers), offers, facts
     )
+
+
+_LISTEN_S = 3.0
+
+
+async def _json(url: str, now: str, http: Http, settings: ConnectSettings) -> Proposal | None:
+    """An address that answers with JSON, and its members as signals."""
+    from guantong.connect.values import read_json
+
+    answer = await http.request("GET", url, max_bytes=settings.message_bytes, zone="plant")
+    value = read_json(answer.body) if answer.status == 200 else None
+    if not isinstance(value, dict | list):
+        return None
+    parts = urlsplit(url)
+    interface = Interface(_name(parts.hostname or "http", "http"), "http", url, title=parts.netloc, created=now)
+    members = value if isinstance(value, dict) else {}
+    offers = tuple(Property(str(name), title=str(name), form=Form("")) for name in members if str(name))
+    return Proposal(url, interface, offers, {"form": "JSON", "members": len(members)})
+
+
+async def _broker(url: str, now: str, clock: Clock, settings: ConnectSettings, secrets: Lookup) -> Proposal:
+    """What a broker says within three seconds: retained and live topics, or the edge nodes of Sparkplug."""
+    from guantong.connect.mqtt import Broker
+    from guantong.connect.sparkplug_host import topic_of
+
+    kind = "sparkplug" if url.startswith("sparkplug") else "mqtt"
+    host = urlsplit(url).hostname or kind
+    interface = Interface(_name(f"{kind}-{host}", kind), kind, url, title=host, created=now)  # type: ignore[arg-type]
+    schemes = ("sparkplug", "sparkplugs") if kind == "sparkplug" else ("mqtt", "mqtts")
+    broker = Broker(interface, settings, secrets, clock.now, client="", clean=True, schemes=schemes)
+    topics: dict[str, int] = {}
+    await broker.open()
+    try:
+        await broker.subscribe([("spBv1.0/#" if kind == "sparkplug" else "#", 0)])
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LISTEN_S):
+                while len(topics) < 5_000:
+                    for message in await broker.take():
+                        topics[message.topic] = topics.get(message.topic, 0) + 1
+    finally:
+        await broker.close()
+    facts: dict[str, Any] = {"topics": len(topics), "messages": sum(topics.values())}
+    if kind == "sparkplug":
+        facts["edge_nodes"] = sorted({found.source for topic in topics if (found := topic_of(topic))})[:100]
+        return Proposal(url, interface, (), facts)  # births name the signals once the source runs
+    facts["sparkplug"] = any(topic.startswith("spBv1.0/") for topic in topics)
+    offers = tuple(
+        Property(topic, title=topic, observable=True, form=Form(topic.replace("%", "%25").replace("#", "%23")))
+        for topic in sorted(topics)
+        if not topic.startswith("spBv1.0/")
+    )
+    return Proposal(url, interface, offers, facts)
+
+
+async def _modbus(url: str, now: str, settings: ConnectSettings) -> Proposal:
+    from guantong.connect.modbus import identify
+
+    host = urlsplit(url).hostname or "modbus"
+    interface = Interface(_name(f"modbus-{host}", "modbus"), "modbus", url, title=host, created=now)
+    said = await identify(url, connect_s=settings.connect_timeout_s, answer_s=settings.poll_timeout_s)
+    # Modbus tells no names of registers: they come from the maker's list or an interface description
+    return Proposal(url, interface, (), {**said, "registers": "not told by the protocol"})
 
 
 def _path(url: str, now: str, settings: ConnectSettings) -> Proposal:

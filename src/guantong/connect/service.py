@@ -167,7 +167,7 @@ class Connect:
         """
         from guantong.connect.probe import probe
 
-        return await probe(url, http=self._http, clock=self._clock, settings=self._settings)
+        return await probe(url, http=self._http, clock=self._clock, settings=self._settings, secrets=self._secrets)
 
     async def devices(self, path: str | Path) -> tuple[Device, ...]:
         """The devices of an MTConnect device model (``Devices.xml``). Their ``adapter_items`` are the properties of an interface that
