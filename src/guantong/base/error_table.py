@@ -557,6 +557,10 @@ ERRORS: dict[str, ErrorRow] = {
         "refused", 401, 1,
         "The token is refused: {reason}.", "Send a fresh token that names this participant.",
         "令牌被拒绝：{reason}。", "请发送指明本参与方的新令牌。"),
+    "exchange.too-many-requests": ErrorRow(
+        "retry", 429, 3,
+        "{participant} makes more than {limit} requests a second.", "Wait a second and go on more slowly.",
+        "{participant} 每秒请求数超过 {limit}。", "请稍候一秒并放慢速度。"),
     "exchange.transition-refused": ErrorRow(
         "refused", 400, 1,
         "{message} by the {sender} is not possible in the state {state}.", "Read the state of the process and decide anew.",

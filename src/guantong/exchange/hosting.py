@@ -70,6 +70,7 @@ class Hosting:
         self.tokens = Tokens(records, self.resolver, clock, settings, new_id=new_id)
         self.claims = Claims(http, self.resolver, clock, settings, token_for=self._token_for)
         self.wallet = Wallet(self)
+        self._pace: dict[tuple[str, str], tuple[float, float]] = {}
         self.identify: Identify = identify or self._identified
         self._hosted: dict[str, Hosted] = {}
         self._listeners: list[Callable[[str, str, str], None]] = []
@@ -88,9 +89,24 @@ class Hosting:
 
     async def _identified(self, participant: str, authorization: str) -> Participant:
         caller = await self.tokens.identify(participant, authorization)
+        self._paced(participant, caller.did)
         if not self.settings.required_credentials:
             return caller
         return await self.claims.proven(participant, caller)
+
+    def _paced(self, participant: str, caller: str) -> None:
+        # a bucket that fills with the clock; only who has proven to be somebody has one
+        rate = self.settings.requests_per_s
+        if rate <= 0:
+            return
+        now = self.clock.monotonic()
+        left, at = self._pace.get((participant, caller), (2.0 * rate, now))
+        left = min(2.0 * rate, left + (now - at) * rate)
+        if left < 1:
+            raise Retryable("exchange.too-many-requests", participant=caller, limit=rate)
+        if len(self._pace) >= 65_536:
+            self._pace.clear()
+        self._pace[(participant, caller)] = (left - 1, now)
 
     def _token_for(self, participant: str, audience: str, access_token: str) -> str:
         return self.tokens.issue(self.hosted(participant).identity, audience, access_token=access_token)

@@ -91,6 +91,9 @@ class ExchangeSettings:
     page_size: int = 500
     """Datasets on one page of the catalogue."""
 
+    requests_per_s: int = 2000
+    """Requests that one participant may make in a second, twice as many at once; beyond that it is told to wait (429). 0: no limit."""
+
     required_credentials: tuple[str, ...] = ()
     """Credentials that a caller must show beside its identity token: types (``MembershipCredential``) or whole scopes. Empty: none."""
 

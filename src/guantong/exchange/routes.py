@@ -285,7 +285,7 @@ def _oauth_failed(failure: GuantongError) -> Answer:
 
 
 def _failed(kind: str, failure: GuantongError, body: Mapping[str, Any], request: Asked) -> Answer:
-    headers = {"www-authenticate": "Bearer"} if failure.status == 401 else None
+    headers = {401: {"www-authenticate": "Bearer"}, 429: {"retry-after": "1"}}.get(failure.status)
     if not kind:
         return Answer(
             orjson.dumps(failure.problem()), failure.status, headers=headers, media_type="application/problem+json"

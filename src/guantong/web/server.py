@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import ssl
 import sys
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -22,6 +24,9 @@ from guantong.web.model import WebSettings
 __all__ = ["WebServer", "bind"]
 
 _LOG = logging.getLogger("guantong.web")
+
+CERTIFICATE_CHECK_S = 5.0
+"""How often the certificate's files are looked at, seconds."""
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -45,6 +50,16 @@ def bind(host: str, port: int) -> socket.socket:
         taken.close()
         raise ConfigProblem("web.port-in-use", host=host, port=port, reason=error.strerror or str(error)) from error
     return taken
+
+
+def _changed_at(files: list[Path]) -> list[int]:
+    found = []
+    for file in files:
+        try:
+            found.append(file.stat().st_mtime_ns)
+        except OSError:
+            found.append(0)  # between the old file and the new one
+    return found
 
 
 def _is_windows() -> bool:
@@ -107,8 +122,32 @@ class WebServer:
         return self.port
 
     async def _run(self, server: Any, bound: socket.socket) -> None:
-        await server.main_loop()
+        watching = asyncio.create_task(self._renew_certificate(server.config.ssl), name="web certificate")
+        try:
+            await server.main_loop()
+        finally:
+            watching.cancel()
         await server.shutdown(sockets=[bound])
+
+    async def _renew_certificate(self, context: Any) -> None:
+        """Take a renewed certificate for connections to come, without a restart; one that can't be read leaves the old one in place."""
+        settings = self._settings
+        files = [Path(name) for name in (settings.tls_certificate, settings.tls_key) if name]
+        if context is None or not files:
+            return
+        known = _changed_at(files)
+        while True:
+            await asyncio.sleep(CERTIFICATE_CHECK_S)
+            found = _changed_at(files)
+            if found == known or not all(found):
+                continue
+            try:
+                context.load_cert_chain(settings.tls_certificate, settings.tls_key or None)
+            except (OSError, ssl.SSLError) as error:
+                _LOG.warning("the new certificate can't be read, the old one stays: %s", error)
+            else:
+                _LOG.info("a new certificate is in use")
+            known = found
 
     async def stop(self) -> None:
         """Stop accepting, end live streams, let running requests finish (five seconds at most), close."""
