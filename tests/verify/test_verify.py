@@ -496,31 +496,36 @@ def test_chinese_is_printed_on_a_console_that_knows_only_ascii(laid_out) -> None
 
 def test_the_verifier_in_the_package_runs_with_nothing_but_cryptography(laid_out, tmp_path: Path) -> None:
     trust, data = laid_out
-    alone = tmp_path / "alone"
-    alone.mkdir()
+    # a virtual environment of its own without pip, and in it cryptography alone
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "venv")], check=True)
+    (site,) = (
+        Path(line)
+        for line in subprocess.run(
+            [tmp_path / "venv/bin/python", "-c", "import site; print(site.getsitepackages()[0])"],
+            capture_output=True, text=True, check=True,
+        ).stdout.split()
+    )  # fmt: skip
     import cryptography
 
-    site = Path(cryptography.__file__).parent.parent
-    for name in ("cryptography", "cffi", "_cffi_backend*.so", "_cffi_backend*.pyd"):
-        for found in site.glob(name):
-            (alone / found.name).symlink_to(found)
-    pyz = tmp_path / "verify.pyz"
-    pyz.write_bytes(rules.read_zip(data.read_bytes())["verify.pyz"])
-    code = (
-        "import sys, runpy; sys.path[:] = [p for p in sys.path if 'site-packages' not in p] + [sys.argv.pop(1)];"
-        "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
-    )
+    for name in ("cryptography", "cffi", "_cffi_backend*.so"):
+        for found in Path(cryptography.__file__).parent.parent.glob(name):
+            (site / found.name).symlink_to(found)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for source, name in ((trust, "KEYS"), (data, "PACKAGE")):
+        (empty / name).write_bytes(source.read_bytes())
+    (empty / "verify.pyz").write_bytes(rules.read_zip(data.read_bytes())["verify.pyz"])
 
     def start(*arguments: str) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
-            [sys.executable, "-I", "-S", "-c", code, str(alone), str(pyz), *arguments],
-            capture_output=True, check=False, cwd=tmp_path,
+            [tmp_path / "venv/bin/python", "-I", "verify.pyz", *arguments],
+            capture_output=True, check=False, cwd=empty,
         )  # fmt: skip
 
-    good = start("--trust", str(trust), "--json", str(data))
+    good = start("--trust", "KEYS", "--json", "PACKAGE")
     assert (good.returncode, good.stderr) == (0, b"")
     assert json.loads(good.stdout)["verdict"] == "ok"
-    assert start(str(data)).returncode == 6
+    assert start("PACKAGE").returncode == 6
 
 
 def test_the_verifier_in_the_package_is_the_same_bytes_each_time() -> None:
