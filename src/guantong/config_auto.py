@@ -103,6 +103,7 @@ ROWS: tuple[tuple[str, type, Any, str, str, bool], ...] = (
     ('exchange.receipt-wait-s', float, 5.0, "How long the consumer's side waits for its own count before it answers a receipt, seconds.", "接收方答复回执前，等待自身计数完成的最长时间（秒）。", False),
     ('exchange.process-cache', int, 10000, "Processes kept in memory besides the records.", "除记录库外，内存中保留多少个流程。", False),
     ('exchange.page-size', int, 500, "Datasets on one page of the catalogue.", "目录每页的数据集数。", False),
+    ('exchange.requests-per-s', int, 2000, "Requests that one participant may make in a second, twice as many at once; beyond that it is told to wait (429). 0: no limit.", "每个参与方每秒可发起的请求数，瞬时可达两倍；超出则要求稍候（429）。0 表示不限。", False),
     ('exchange.required-credentials', tuple, (), "Credentials that a caller must show beside its identity token: types (MembershipCredential) or whole scopes. Empty: none.", "来访方除身份令牌外还须出示的凭证：写类型（如 MembershipCredential）或完整 scope；留空则不要求。", False),
     ('exchange.trusted-issuers', tuple, (), "DIDs whose credentials are believed; did:web:leader.example MembershipCredential believes one type of it only.", "信任哪些签发方（DID）；写成 did:web:leader.example MembershipCredential 则只信任其签发的该类凭证。", False),
     ('exchange.claims-cache-s', int, 60, "How long a verified presentation and a status list are kept at most, seconds; a revocation takes effect within this time.", "已核验的出示和状态列表最多缓存多久（秒）；凭证被吊销后，最迟在此时间内生效。", False),
