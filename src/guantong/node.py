@@ -146,6 +146,7 @@ class Node:
     ) -> None:
         from guantong.connect.edges import Edges
         from guantong.connect.model import ConnectSettings
+        from guantong.connect.secrets import Secrets
         from guantong.connect.service import Connect
         from guantong.describe.model import DescribeSettings
         from guantong.describe.service import Describe
@@ -214,8 +215,15 @@ class Node:
         folder = FolderBlobs(self.directory / "blobs")
         self.blobs = folder if self.keep.seal is None else SealedBlobs(folder, self.keep.seal)
         self.keep.on_retention(self._retention)
+        self.secrets = Secrets(self.directory / "secrets.toml")
         self.connect = Connect(
-            self.records, self.keep, self.clock, self.http, config.section("connect", ConnectSettings)
+            self.records,
+            self.keep,
+            self.clock,
+            self.http,
+            config.section("connect", ConnectSettings),
+            secrets=self.secrets,
+            folder=self.directory / "certificates",
         )
         self.edges = Edges(self.records, self.keep, self.clock)
         self.fuse = Fuse(self.records, self.keep, self.clock, config.section("fuse", FuseSettings))
@@ -373,6 +381,8 @@ class Node:
         from starlette.routing import Route
 
         from guantong.connect.edges import edge_routes
+        from guantong.connect.model import ConnectSettings
+        from guantong.connect.routes import routes as hook_routes
         from guantong.describe.routes import aas_routes
         from guantong.keep.routes import keep_routes
         from guantong.prove.routes import routes as evidence_routes
@@ -427,7 +437,12 @@ class Node:
                 *edge_routes(self.edges, self.participant),
                 *keep_routes(self.keep, self._person),
                 *evidence_routes(self.prove, lambda _: self.participant),
-                *invoice_routes(self.settle, self.participant, self.exchange.identify),
+                *hook_routes(
+                    self.connect.hooks,
+                    self.participant,
+                    limit=self.config.section("connect", ConnectSettings).message_bytes,
+                ),
+                *invoice_routes(self.settle, self.participant, self.exchange.identify, self.exchange.remember),
                 *(
                     Route(route.path, self._identified(route.endpoint), methods=list(route.methods or ["GET"]))
                     for route in aas_routes(self.describe, lambda request: request.state.reader)

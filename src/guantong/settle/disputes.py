@@ -32,6 +32,7 @@ from guantong.settle.model import (
     Terms,
 )
 from guantong.settle.notes import Notes
+from guantong.settle.signatures import checked_signature
 from guantong.settle.tables import DISPUTES
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class Disputes:
         answer = await self.settle.partners.ask(
             participant, agreement_id, TELL, {"statement": statement, "signature": signature}
         )
-        theirs = await self.settle.checked_signature(terms.provider, statement, answer.get("signature"))
+        theirs = await checked_signature(self.settle.partners, terms.provider, statement, answer.get("signature"))
         return await self._located(participant, terms, "consumer", statement, [signature, theirs])
 
     async def disputes(self, participant: str, agreement_id: str | None = None) -> list[Dispute]:
@@ -130,7 +131,7 @@ class Disputes:
         )
         if answer.get("accepted") is not True:
             return _dispute(await self._known(participant, record_id))
-        theirs = await self.settle.checked_signature(str(row["partner"]), document, answer.get("signature"))
+        theirs = await checked_signature(self.settle.partners, str(row["partner"]), document, answer.get("signature"))
         return await self._resolved(participant, terms, row, document, [signature, theirs])
 
     async def accept(self, participant: str, agreement_id: str, record_id: str) -> Dispute:
@@ -185,7 +186,7 @@ class Disputes:
         statement, signature = question.body["statement"], question.body["signature"]
         record_id = str(statement["recordId"])
         terms, receipt = await self._receipt(participant, question.agreement.id, record_id)
-        theirs = await self.settle.checked_signature(question.partner, statement, signature)
+        theirs = await checked_signature(self.settle.partners, question.partner, statement, signature)
         blocks = await self.settle.receipts.blocks(participant, record_id)
         block = int(statement["block"])
         if (
@@ -207,7 +208,7 @@ class Disputes:
         record_id = str(document["recordId"])
         row = await self._known(participant, record_id)
         terms, receipt = await self._receipt(participant, question.agreement.id, record_id)
-        theirs = await self.settle.checked_signature(question.partner, document, signature)
+        theirs = await checked_signature(self.settle.partners, question.partner, document, signature)
         if document["record"] != digest(dict(receipt["record"])) or document["agreementId"] != question.agreement.id:
             raise Refused("settle.proposal-refused", record=record_id, reason="it is about another record")
         if row["state"] == RESOLVED:

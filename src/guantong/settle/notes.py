@@ -19,6 +19,7 @@ from guantong.records.tables import COUNTERS
 from guantong.settle import credit
 from guantong.settle.model import AGREED, CREDIT_NOTE, ISSUED, NOTE_AGREED, CreditNote, Terms
 from guantong.settle.rules import PricePlan
+from guantong.settle.signatures import checked_signature
 from guantong.settle.tables import NOTES
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Notes:
         )
         if answer.get("verdict") != AGREED:
             raise Refused("settle.note-refused", number=document["number"], reason=str(answer.get("reason", ""))[:300])
-        theirs = await self.settle.checked_signature(terms.consumer, document, answer.get("signature"))
+        theirs = await checked_signature(self.settle.partners, terms.consumer, document, answer.get("signature"))
         await self._put(participant, terms, "provider", AGREED, document, [signatures[0], theirs], None)
         found = await self._row(participant, agreement_id, _basis(document))
         assert found is not None
@@ -85,7 +86,7 @@ class Notes:
         terms = await self.settle.receipts.terms(participant, question.agreement.id)
         if terms.provider != question.partner or terms.consumer != participant:
             raise Refused("settle.not-a-party", agreement=question.agreement.id, partner=question.partner)
-        signature = await self.settle.checked_signature(question.partner, theirs, question.body["signature"])
+        signature = await checked_signature(self.settle.partners, question.partner, theirs, question.body["signature"])
         try:
             mine = await self._derive(
                 participant,

@@ -14,11 +14,10 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, select
 
-from guantong.base.canonical import b64, canonical_bytes, digest, unb64
+from guantong.base.canonical import b64, canonical_bytes, digest
 from guantong.base.clock import Clock, parse_iso, to_datetime
 from guantong.base.entry import Entry, EntryKind
 from guantong.base.errors import Refused, Retryable, Skippable
-from guantong.base.keys import verify_ed25519
 from guantong.records import Edge, Message, Records, Step
 from guantong.records.service import Row
 from guantong.records.tables import COUNTERS
@@ -39,6 +38,7 @@ from guantong.settle.model import (
     Terms,
 )
 from guantong.settle.ports import Partners, Receipts
+from guantong.settle.signatures import checked_signature
 from guantong.settle.tables import DISPUTES, INVOICES
 
 __all__ = ["OUTBOX_KIND", "PATH", "Settle"]
@@ -191,7 +191,7 @@ class Settle:
         theirs = document if answer["verdict"] == AGREED else answer.get("invoice")
         if not isinstance(theirs, dict):
             raise Refused("settle.partner-refused", partner=partner, status=status, answer="no invoice in the dispute")
-        signature = await self.checked_signature(partner, theirs, answer.get("signature"))
+        signature = await checked_signature(self.partners, partner, theirs, answer.get("signature"))
         key = {"agreement_id": row["agreement_id"], "basis": row["basis"]}
         async with self.records.step(participant) as step:
             if row["state"] == ISSUED:
@@ -239,7 +239,7 @@ class Settle:
         receipts = theirs.get("receipts")
         if not isinstance(receipts, list) or not all(isinstance(row, Mapping) and "id" in row for row in receipts):
             raise Skippable("settle.invoice-unusable", reason="it does not name its receipts")
-        signature = await self.checked_signature(partner, theirs, body.get("signature"))
+        signature = await checked_signature(self.partners, partner, theirs, body.get("signature"))
         terms = await self.receipts.terms(participant, agreement_id)
         if terms.provider != partner or terms.consumer != participant:
             raise Refused("settle.not-a-party", agreement=agreement_id, partner=partner)
@@ -344,19 +344,6 @@ class Settle:
             "algorithm": "Ed25519",
             "value": b64(key.sign(canonical_bytes(dict(document)))),
         }
-
-    async def checked_signature(self, partner: str, document: Any, signature: Any) -> dict[str, str]:
-        """A partner's signature once it is verified. Raises Skippable ``settle.invoice-unusable``, Refused ``base.signature-bad``."""
-        if not isinstance(document, Mapping) or not isinstance(signature, Mapping):
-            raise Skippable("settle.invoice-unusable", reason="the document or its signature is missing")
-        try:
-            value = unb64(str(signature.get("value", "")))
-        except ValueError as error:
-            raise Refused("base.signature-bad", signer=partner) from error
-        public = await self.partners.partner_key(partner)
-        if signature.get("by") != partner or not verify_ed25519(public, canonical_bytes(dict(document)), value):
-            raise Refused("base.signature-bad", signer=partner)
-        return {"by": partner, "key": f"{partner}#evidence", "algorithm": "Ed25519", "value": b64(value)}
 
     def _put(
         self,
