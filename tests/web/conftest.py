@@ -224,7 +224,9 @@ async def tell(supplier: Node, customer: Node, folder: Path) -> None:
 
     from guantong.describe.model import Dataset
     from guantong.exchange.model import Product
-    from guantong.govern.model import QualityInputs, Rights, SubjectFacts
+    from guantong.govern.measure import measure, subjects
+    from guantong.govern.model import Rights
+    from guantong.prove.figure import Definition, Input
     from guantong.value.model import Rate
     from guantong.watch.model import Supply
 
@@ -259,30 +261,14 @@ async def tell(supplier: Node, customer: Node, folder: Path) -> None:
         me, Dataset("box-results", "Inspection of boxes", "箱体检测结果", kind=kind, signals=ids)
     )
     await supplier.describe.write_shells(me)
-    subjects = [
-        SubjectFacts(f"signal:{one.id}", one.name or one.native_id, one.path, one.unit, one.category, one.source)
-        for one in signals
-    ]
-    graded = await supplier.govern.classify(me, subjects)
-    await supplier.govern.regrade(me, "dataset:box-results", [one.id for one in graded])
+    datasets = await supplier.describe.datasets(me)
+    await supplier.govern.classify(me, subjects(signals, datasets))
     await supplier.govern.state_rights(
         me, Rights("box-results", me, me, me, "own production", "asset register 2026-07", "2026-01-01T00:00:00Z")
     )
-    counts = await supplier.fuse.counts(me)
-    stats = await supplier.keep.stats(me)
-    await supplier.govern.score(
-        me,
-        "box-results",
-        QualityInputs(
-            stats.first_time or 0,
-            stats.last_time or 0,
-            stats.rows,
-            counts.received,
-            counts.kept,
-            counts.duplicates,
-            counts.quarantined,
-        ),
-    )
+    for dataset in datasets:
+        inputs = await measure(me, dataset, supplier.describe, supplier.fuse, now=supplier.clock.now())
+        await supplier.govern.score(me, dataset.id, inputs)
     policy = {
         "permission": [
             {
@@ -308,6 +294,21 @@ async def tell(supplier: Node, customer: Node, folder: Path) -> None:
     await customer.keep.flush(them)
     await customer.describe.write_shells(them)
     await supplier.settle.invoice(me, talk.agreement_id)
+    (execution,) = [one.id for one in signals if one.source == "mill-01" and one.native_id == "execution"]
+    await supplier.figures.define(
+        me,
+        Definition(
+            "running",
+            "availability@1",
+            (Input("execution", "readings", (f"signal/{execution}",)),),
+            "Availability of mill 01",
+        ),
+    )
+    stats = await supplier.keep.stats(me)
+    assert stats.first_time is not None
+    assert stats.last_time is not None
+    made = await supplier.figures.make(me, "running", stats.first_time, stats.last_time)
+    await supplier.figures.challenge(me, made.digest, 50)
     await supplier.value.set_rates(
         me, [Rate("points", Decimal("0.80"), "CNY", "allocation key 2026", per=Decimal(10_000))]
     )

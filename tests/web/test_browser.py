@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
+from tests.web.browsing import ARGUMENTS, LANGUAGES, found_paths
 
 from guantong.node import Node
 from guantong.web.pages import PAGES
@@ -24,16 +25,6 @@ from guantong.web.texts import all_texts
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.slow, pytest.mark.timeout(300)]
 
 SHOTS = Path(__file__).resolve().parents[2] / "screenshots"
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-LANGUAGES = ("en", "zh-CN")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -55,25 +46,6 @@ async def chromium(tool: Callable[[str], str]) -> AsyncIterator[Any]:
         await browser.close()
 
 
-async def found_paths(page: Any, base: str) -> dict[str, str]:
-    """An address for each page: those without a place, and for the others the first link to one on the pages before it."""
-    paths = {one.name: one.path for one in PAGES if "{" not in one.path}
-    wanted = {
-        one.name: re.compile("^" + re.sub(r"\{\w+(:\w+)?\}", "[^?#]+", one.path) + "$")
-        for one in PAGES
-        if "{" in one.path
-    }
-    for path in list(paths.values()):
-        await page.goto(base + path, wait_until="domcontentloaded")
-        for href in await page.eval_on_selector_all(
-            "main a[href^='/']", "all => all.map(one => one.getAttribute('href'))"
-        ):
-            for name, pattern in wanted.items():
-                if name not in paths and pattern.match(href) and href not in paths.values():
-                    paths[name] = href
-    return paths
-
-
 async def test_every_page_in_a_real_browser(chromium: Any, links: list[str]) -> None:
     SHOTS.mkdir(exist_ok=True)
     trouble: list[str] = []
@@ -90,7 +62,7 @@ async def test_every_page_in_a_real_browser(chromium: Any, links: list[str]) -> 
         )
         await page.goto(link)
         await page.wait_for_url(base + "/")
-        paths = await found_paths(page, base)
+        paths = await found_paths(context, base)
         seen |= set(paths)
         for name, path in paths.items():
             for language in LANGUAGES:
@@ -116,7 +88,7 @@ async def test_every_page_in_a_real_browser(chromium: Any, links: list[str]) -> 
         await context.close()
 
     assert not trouble, "\n".join(dict.fromkeys(trouble))
-    assert seen >= {one.name for one in PAGES if "{" not in one.path} | {"signal", "dataset", "contract"}
+    assert seen >= {one.name for one in PAGES if "{" not in one.path} | {"signal", "dataset", "contract", "figure"}
 
 
 async def test_a_phone_in_the_dark_needs_no_sideways_scrolling(chromium: Any, world: tuple[Node, Node]) -> None:
