@@ -1,6 +1,19 @@
 """The command line: ``guantong ...``. Each command says what it does in both languages and loads what it needs when it runs."""
 
-from guantong.cli import data, edge, figures, fusing, money, node, partners, plane, safekeeping, watching
+from guantong.cli import data, edge, figures, fusing, machines, money, node, partners, plane, safekeeping, watching
 from guantong.cli.root import main
 
-__all__ = ["data", "edge", "figures", "fusing", "main", "money", "node", "partners", "plane", "safekeeping", "watching"]
+__all__ = [
+    "data",
+    "edge",
+    "figures",
+    "fusing",
+    "machines",
+    "main",
+    "money",
+    "node",
+    "partners",
+    "plane",
+    "safekeeping",
+    "watching",
+]

@@ -21,7 +21,16 @@ from guantong.connect.delivery import Delivery
 from guantong.connect.model import Imported, Interface
 from guantong.connect.rules import names_of, units_of
 
-__all__ = ["FileReader", "FolderReader", "form_of", "interface_for_file", "path_of", "read_bytes", "read_file"]
+__all__ = [
+    "FileReader",
+    "FolderReader",
+    "digest_of",
+    "form_of",
+    "interface_for_file",
+    "path_of",
+    "read_bytes",
+    "read_file",
+]
 
 Known = Callable[[str], Awaitable[bool]]
 Done = Callable[[Imported], Awaitable[None]]
@@ -92,7 +101,7 @@ async def read_file(path: Path, delivery: Delivery) -> Imported:
 
     Raises ConfigProblem ``connect.file-unreadable``; Skippable and Refused for documents that can't be taken.
     """
-    digest, size = await asyncio.to_thread(_digest, path, delivery.settings.file_bytes)
+    digest, size = await asyncio.to_thread(digest_of, path, delivery.settings.file_bytes)
     form = await asyncio.to_thread(form_of, path)
     before = delivery.totals
     facts: dict[str, Any] = {"digest": digest}
@@ -178,7 +187,7 @@ class FileReader:
 
     async def run(self, delivery: Delivery) -> None:
         """Read the file unless its bytes were read before."""
-        digest, _ = await asyncio.to_thread(_digest, self._path, delivery.settings.file_bytes)
+        digest, _ = await asyncio.to_thread(digest_of, self._path, delivery.settings.file_bytes)
         if await self._known(digest):
             return
         await delivery.connected()
@@ -239,7 +248,7 @@ class FolderReader:
     async def _take_one(self, name: str, delivery: Delivery) -> None:
         path, state = self._folder / name, self._seen[name]
         try:
-            digest, _ = await asyncio.to_thread(_digest, path, delivery.settings.file_bytes)
+            digest, _ = await asyncio.to_thread(digest_of, path, delivery.settings.file_bytes)
             if not await self._known(digest):
                 await self._done(await read_file(path, delivery))
         except (ConfigProblem, Skippable, Refused) as error:
@@ -253,7 +262,8 @@ class FolderReader:
         self._finished[name] = state
 
 
-def _digest(path: Path, limit: int) -> tuple[str, int]:
+def digest_of(path: Path, limit: int) -> tuple[str, int]:
+    """Digest and size of a file. Raises Skippable ``connect.document-too-large``, ConfigProblem ``connect.file-unreadable``."""
     try:
         size = path.stat().st_size
         if size > limit:

@@ -34,7 +34,7 @@ from guantong.connect.model import (
     Scorecard,
 )
 from guantong.connect.ports import Sink
-from guantong.connect.secrets import Lookup, none
+from guantong.connect.secrets import Lookup, Secrets, none
 from guantong.connect.tables import FILES, POSITIONS, SOURCES
 from guantong.connect.webhook import Hooks
 from guantong.records import Records
@@ -231,6 +231,30 @@ class Connect:
                 raise ConfigProblem("connect.source-unknown", name=name)
         wanted = [known[name] for name in names] if names else list(known.values())
         return write_package(wanted, asset=participant)
+
+    def keep_secret(self, base: str, values: Mapping[str, str]) -> None:
+        """Keep user, password or token for an address; none of them forgets it. Raises ConfigProblem ``connect.secrets-unreadable``."""
+        if not isinstance(self._secrets, Secrets):
+            raise ConfigProblem("connect.secrets-unreadable", path="–", reason="this node keeps none")
+        self._secrets.keep(base, **values)
+
+    async def replay(self, participant: str, source: str) -> list[Imported]:
+        """Read again the files of a source of which something was quarantined, where they still stand with the same bytes.
+
+        What was read before comes a second time and is dropped as a repeat by fusion. Raises as :meth:`import_file`.
+        """
+        from guantong.connect.files import digest_of
+
+        where = and_(FILES.c.participant == participant, FILES.c.source == source, FILES.c.quarantined > 0)
+        done = []
+        for row in await self._records.rows(select(FILES).where(where).order_by(FILES.c.taken_at)):
+            try:
+                found, _ = await asyncio.to_thread(digest_of, Path(str(row["path"])), self._settings.file_bytes)
+            except (ConfigProblem, Skippable):
+                continue
+            if found == row["digest"]:
+                done.append(await self.import_file(participant, source, str(row["path"])))
+        return done
 
     # the supervisor -----------------------------------------------------------------------------------------------------------------
 

@@ -24,6 +24,15 @@ from guantong.web.account_actions import (
     propose_resolution,
 )
 from guantong.web.ask import Ask, not_found
+from guantong.web.connect_actions import (
+    describe_source,
+    export_sources,
+    import_package,
+    keep_secret,
+    make_hook,
+    openness,
+    replay_source,
+)
 from guantong.web.edge_actions import invite_edge, list_edges, remove_edge
 from guantong.web.figure_actions import (
     challenge_figure,
@@ -156,6 +165,8 @@ async def import_file(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     from pathlib import Path
 
     path = Path(text(ask, "path", limit=1000))
+    if path.suffix.lower() == ".aasx":
+        return await import_package(rooms, path)
     name = text(ask, "source", required=False, limit=100) or path.stem
     done = await rooms.connect.import_file(rooms.participant, name, path)
     await rooms.fuse.drain(rooms.participant)
@@ -480,6 +491,30 @@ ACTIONS: tuple[Action, ...] = (
         "Read one file of the node's machine to its end",
         (Field("path"), Field("source", required=False)),
         import_file,
+    ),
+    Action(
+        "/sources/describe",
+        "Add a source by its interface, TOML or JSON",
+        (Field("interface", limit=4_000_000),),
+        describe_source,
+    ),
+    Action(
+        "/sources/export",
+        "Interfaces as an AASX package",
+        (Field("source", required=False, many=True),),
+        export_sources,
+    ),
+    Action("/sources/hook", "A webhook and its token", (Field("name", limit=64),), make_hook),
+    Action("/sources/openness", "The openness register", (), openness),
+    Action("/sources/replay", "Read again what was quarantined", (Field("source"),), replay_source),
+    Action(
+        "/sources/secret",
+        "Keep user and password, or a token, for an address",
+        (
+            Field("url"),
+            *(Field(name, required=False) for name in ("user", "password", "token", "certificate", "key", "ca")),
+        ),
+        keep_secret,
     ),
     Action("/sources/{name:path}/remove", "Disconnect a source", (), remove_source),
     Action("/sources/{name:path}/pause", "Stop reading a source for now", (), pause_source),
