@@ -50,9 +50,10 @@ def shdr(data: bytes) -> Any:
     lines = data.decode("utf-8", "replace").split("\n")
     said = set()
     for recording in (False, True):
-        rows, refused = Readings(), []
+        rows, refused = Readings(), list[tuple[int, str, str]]()
         parser = ShdrParser(ITEMS, recording=recording)
-        count, parsed = parser.feed(lines, list(range(len(lines))), 1, rows, lambda *piece: refused.append(piece))
+        take: Any = lambda *piece, into=refused: into.append(piece)  # noqa: E731
+        count, parsed = parser.feed(lines, list(range(len(lines))), 1, rows, take)
         assert 0 <= parsed <= count <= len(lines), (count, parsed)
         assert all(0 <= offset < len(lines) and isinstance(text, str) for offset, _, text in refused)
         rows.batch()
@@ -83,8 +84,10 @@ def streams(data: bytes) -> Any:
 
 def devices_seeds(data: Path) -> Sequence[bytes]:
     return [
-        b'<MTConnectDevices xmlns="urn:mtconnect.org:MTConnectDevices:1.3"><Devices><Device id="d" name="M" uuid="u"><DataItems>'
-        b'<DataItem category="SAMPLE" id="x" type="POSITION" units="MILLIMETER"/></DataItems></Device></Devices></MTConnectDevices>',
+        (
+            b'<MTConnectDevices xmlns="urn:mtconnect.org:MTConnectDevices:1.3"><Devices><Device id="d" name="M" uuid="u"><DataItems>'
+            b'<DataItem category="SAMPLE" id="x" type="POSITION" units="MILLIMETER"/></DataItems></Device></Devices></MTConnectDevices>'
+        ),
         *_pieces(data / "nist_smstestbed" / "agent", "Devices.xml", 60_000, 1),
     ]
 

@@ -47,7 +47,8 @@ def read_devices(data: bytes, *, name: str, limit: int) -> tuple[Device, ...]:
 def _device(element: Any) -> Device:
     description = next((child for child in element if local(child) == "Description"), None)
     said = description.attrib if description is not None else {}
-    found = list(_items(element, ""))
+    # a data item without id and name can't be told from another
+    found = [(item, path) for item, path in _items(element, "") if item.get("id") or item.get("name")]
     name = element.get("name") or element.get("id") or ""
     return Device(
         name=name,
@@ -75,7 +76,7 @@ def _items(element: Any, path: str) -> Iterator[tuple[Any, str]]:
 def _property(item: Any, path: str, *, adapter: bool) -> Property:
     category, kind = item.get("category", ""), item.get("type", "")
     name = item.get("name") or item.get("id", "")
-    key = name if adapter else item.get("id", name)
+    key = name if adapter else item.get("id") or name
     unit = (item.get("nativeUnits") or item.get("units")) if adapter else item.get("units")
     sub = item.get("subType")
     terms = {"category": category, "path": path, "type": f"{kind}:{sub}" if sub else kind}

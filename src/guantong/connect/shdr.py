@@ -91,6 +91,10 @@ def typed(text: str) -> Value:
     return text
 
 
+_SPAN = (1 << 63) - 61 * NS
+"""Instants are signed 64-bit nanoseconds: years 1678 to 2261. A machine that writes another has no time."""
+
+
 class Instants:
     """Reads RFC 3339 times fast: what many readings share, the minute and the second, is worked out once."""
 
@@ -111,6 +115,8 @@ class Instants:
                 minute = parse_iso(prefix[:17] + "00Z")
             except Skippable:
                 return None
+            if not -_SPAN < minute < _SPAN:
+                return None
             if len(self._minutes) > 10_000:
                 self._minutes.clear()
             self._minutes[prefix[:17]] = minute
@@ -129,9 +135,10 @@ class Instants:
             whole = self.second(stamp[:19])
             return None if whole is None else whole + int(fraction[:9].ljust(9, "0"))
         try:
-            return parse_iso(stamp)
+            instant = parse_iso(stamp)
         except Skippable:
             return None
+        return instant if -_SPAN < instant < _SPAN else None
 
 
 class ShdrParser:

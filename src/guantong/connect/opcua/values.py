@@ -77,8 +77,10 @@ def _json(value: Any, depth: int) -> Any:
     """Plain JSON of any built-in type or structure."""
     if isinstance(value, Enum):
         value = value.value
-    if value is None or isinstance(value, (bool, str)):
-        return value if value is None or isinstance(value, bool) else str(value)
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):  # the stack lets bytes through that are no UTF-8, as lone surrogates
+        return value.encode("utf-8", "replace").decode()
     if isinstance(value, int):
         number = int(value)
         return number if -_I64 <= number < 1 << 64 else str(number)
@@ -89,11 +91,11 @@ def _json(value: Any, depth: int) -> Any:
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, UUID):
-        return str(value)
+        return _json(str(value), depth)
     if isinstance(value, (ua.NodeId, ua.QualifiedName)):
-        return value.to_string()
+        return _json(value.to_string(), depth)
     if isinstance(value, ua.LocalizedText):
-        return value.Text or ""
+        return _json(value.Text or "", depth)
     if isinstance(value, ua.StatusCode):
         return value.name
     if isinstance(value, ua.DataValue):
@@ -112,4 +114,4 @@ def _json(value: Any, depth: int) -> Any:
             for field in fields(value)
             if field.name not in ("Encoding", "data_type")
         }
-    return str(value)
+    return _json(str(value), depth)

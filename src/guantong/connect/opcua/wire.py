@@ -22,6 +22,7 @@ Item = tuple[int, int, int | None, int | None, Any]
 
 _DATA_CHANGE, _STATUS_CHANGE, _HISTORY_DATA = 811, 820, 658
 _EPOCH_TICKS = 116_444_736_000_000_000
+_FIRST_TICKS = _EPOCH_TICKS - (1 << 63) // 100 + 1
 _LAST_TICKS = _EPOCH_TICKS + (1 << 63) // 100 - 1
 _MAX_ITEMS = 10_000_000
 
@@ -235,7 +236,7 @@ def _data_value(data: bytes, at: int, handle: int) -> tuple[int, Item]:
     if mask & 4:
         (ticks,) = _I64(data, at)
         at += 8
-        source = (ticks - _EPOCH_TICKS) * 100 if 0 < ticks < _LAST_TICKS else None
+        source = (ticks - _EPOCH_TICKS) * 100 if _FIRST_TICKS < ticks < _LAST_TICKS else None
     if mask & 16:
         if source is not None:
             source += _U16(data, at)[0] // 100  # counted in 10 ps
@@ -243,7 +244,7 @@ def _data_value(data: bytes, at: int, handle: int) -> tuple[int, Item]:
     if mask & 8:
         (ticks,) = _I64(data, at)
         at += 8
-        server = (ticks - _EPOCH_TICKS) * 100 if 0 < ticks < _LAST_TICKS else None
+        server = (ticks - _EPOCH_TICKS) * 100 if _FIRST_TICKS < ticks < _LAST_TICKS else None
     if mask & 32:
         if server is not None:
             server += _U16(data, at)[0] // 100
