@@ -81,7 +81,7 @@ class World:
             "consumer": self.consumer, "from": "2026-11-24T07:00:00Z", "to": "2026-11-24T07:30:00Z", "unit": "rows",
             "quantity": str(rows), "rows": rows, "bytes": rows * 40, "complete": True, "purpose": "inspection",
             "contentAlg": "sha256-rfc6962", "blockBytes": 65536, "contentRoot": digest(rows), "chunkCount": 1, "prev": "",
-            "meterSource": self.provider + "#evidence", "clock": "system", "salt": b64(bytes([seq]) * 16),
+            "meterSource": self.provider + "#evidence", "clock": "system", "salt": b64(seq.to_bytes(2, "big") * 8),
         }  # fmt: skip
         signature = b64(self.keys[self.provider].sign(canonical_bytes(record)))
         counted = {"rows": rows, "bytes": rows * 40, "contentRoot": digest(rows)}
@@ -155,7 +155,7 @@ class World:
     ) -> dict[str, bytes]:
         maker = self.provider
         ours = [
-            leaf_bytes(entry, participant=maker, at=AT - 10**9, salt=bytes([number]) * 16)
+            leaf_bytes(entry, participant=maker, at=AT - 10**9, salt=number.to_bytes(2, "big") * 8)
             for number, entry in enumerate(self.entries())
         ]
         others = [
