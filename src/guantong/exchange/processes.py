@@ -209,14 +209,20 @@ class Processes(Generic[P]):
             # a message that was queued before the partner named the process gets its name now
             body.setdefault("providerPid" if process.role == "consumer" else "consumerPid", process.partner_pid)
             url = f"{base}/{in_path(process.partner_pid)}/{payload['path']}"
-        response = await self.hosting.request(participant, process.partner, "POST", url, body, max_bytes=1024 * 1024)
+        try:
+            response = await self.hosting.request(
+                participant, process.partner, "POST", url, body, max_bytes=1024 * 1024
+            )
+        except Refused as error:  # an address that no rule allows, a certificate that nobody trusts
+            await self.refused(participant, payload, error.message(), ends=payload["initial"])
+            raise
         try:
             verdict_of(
                 response.status, attempt, first=bool(payload["first"]), partner=process.partner, message=body["@type"]
             )
         except Refused as error:
             text = response.body[:500].decode("utf-8", "replace")
-            await self._refused(participant, payload, f"{error.message()} {text}".strip())
+            await self.refused(participant, payload, f"{error.message()} {text}".strip(), ends=payload["initial"])
             raise
         return await self._learned(participant, payload, response) if payload["initial"] else None
 
@@ -231,13 +237,13 @@ class Processes(Generic[P]):
         self.hosting.changed(participant, pid, process.state)
         return lambda step: step.update(self.table, {"pid": pid}, {"partner_pid": theirs})
 
-    async def _refused(self, participant: str, payload: Mapping[str, Any], reason: str) -> None:
-        # the partner refused for good: a first message ends the process, anything later is a person's matter
+    async def refused(self, participant: str, payload: Mapping[str, Any], reason: str, *, ends: bool) -> None:
+        """A message did not get through for good: the process ends with it, or is a person's matter from here on."""
         pid = payload["pid"]
         async with self.lock(participant, pid):
             process = await self.get(participant, pid)
             async with self.hosting.records.step(participant) as step:
-                if payload["initial"] and process.state not in self.kind.terminal:
+                if ends and process.state not in self.kind.terminal:
                     after = self.move(step, process, "TERMINATED", reason=reason, waiting="")
                     self.record(step, after, process.role, "termination", reason)
                 else:

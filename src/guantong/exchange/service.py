@@ -101,6 +101,7 @@ class Exchange:
             identify=identify,
             new_id=new_id,
         )
+        self._attempts = outbox.settings.attempts
         self._clock = clock
         self._records = records
         self._outbox = outbox
@@ -537,7 +538,14 @@ class Exchange:
     async def _carry(self, participant: str, message: Message, attempt: int) -> Note | None:
         """Sender of the outbox: a protocol message to a partner."""
         part = self._negotiations if message.payload["area"] == "negotiations" else self._transfers
-        return await part.processes.carry(participant, message, attempt)
+        try:
+            return await part.processes.carry(participant, message, attempt)
+        except Retryable as error:
+            if (
+                attempt >= self._attempts
+            ):  # the partner never answered: the outbox gives up with this one, and a person may retry
+                await part.processes.refused(participant, message.payload, error.message(), ends=False)
+            raise
 
 
 def _product_of(stored: bytes) -> Product:
