@@ -255,7 +255,10 @@ async def test_what_the_log_took_before_a_crash_is_not_taken_again(scene):
     scene.edges = Edges(scene.records, scene.shelf, scene.clock)
     follows, received = await scene.edges.take(SUPPLIER, scene.told["token"], b"".join(map(encode, frames[1:])))
 
+    shown = (await scene.edges.edges(SUPPLIER))[0]
+
     assert (follows, received) == (True, 6)
+    assert (shown.frames, shown.rows) == (6, 60)
     assert sorted(scene.shelf.numbers()) == [*range(60), 900]
 
 

@@ -160,10 +160,10 @@ class Edges:
             if row is None:
                 raise Refused("connect.edge-refused", url="", status=401)
             place = _Place(row["position"], row["part"], row["parts"], row["log_position"])
-            if id not in self._sure:
-                await self._recall(participant, id, place)
-                self._sure.add(id)
             follows, rows, count = True, 0, 0
+            if id not in self._sure:
+                count, rows = await self._recall(participant, id, place)
+                self._sure.add(id)
             try:
                 for frame in frames:
                     if place.has(frame):
@@ -192,16 +192,18 @@ class Edges:
                     )
             return follows, place.whole()
 
-    async def _recall(self, participant: str, id: str, place: _Place) -> None:
-        """Entries that the log took and the records don't know of, because the process ended between the two."""
-        after = place.log
+    async def _recall(self, participant: str, id: str, place: _Place) -> tuple[int, int]:
+        """Entries that the log took and the records don't know of, because the process ended between the two: how many, and their rows."""
+        after, count, rows = place.log, 0, 0
         while entries := await self.log.read(participant, after, 500_000):
             for one in entries:
                 mark = one.batch.note.get("edge")
                 if isinstance(mark, dict) and mark.get("id") == id:
                     place.position, place.part, place.parts = mark["position"], mark["part"], mark["parts"]
                     place.log = one.position
+                    count, rows = count + 1, rows + one.batch.rows.num_rows
             after = entries[-1].position
+        return count, rows
 
 
 @dataclass(slots=True)

@@ -23,12 +23,31 @@ if TYPE_CHECKING:
     Ints = np.ndarray[Any, np.dtype[np.int64]]
     Flags = np.ndarray[Any, np.dtype[np.bool_]]
 
-__all__ = ["NEVER", "Keys", "Recent", "judge", "value_keys"]
+__all__ = ["NEVER", "Keys", "Recent", "first_rows", "judge", "value_keys"]
 
 NEVER = -(2**63)
 """Stands for no sequence, and for before all time."""
 
+_DENSE = 1 << 22
+"""Largest range of numbers for which a table of first rows is laid out."""
+
 _VALUES = ("value_f64", "value_i64", "value_text", "value_bool")
+
+
+def first_rows(codes: Ints) -> tuple[Ints, Ints]:
+    """The different numbers, ascending, and the first row of each: ``np.unique`` without its sort where the numbers lie close together."""
+    import numpy as np
+
+    if not len(codes):
+        return codes, np.zeros(0, np.int64)
+    low = int(codes.min())
+    width = int(codes.max()) - low + 1
+    if width > _DENSE:
+        return np.unique(codes, return_index=True)
+    first = np.full(width, -1, np.int64)
+    first[codes[::-1] - low] = np.arange(len(codes) - 1, -1, -1)  # the last to be written is the first row
+    found = np.flatnonzero(first >= 0)
+    return found + low, first[found]
 
 
 @dataclass(slots=True)

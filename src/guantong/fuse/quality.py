@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from guantong.base.batch import BAD
 from guantong.base.clock import NS
 from guantong.base.errors import ConfigProblem
+from guantong.fuse.stretches import medians_of_five
 
 if TYPE_CHECKING:
     import polars as pl
@@ -426,9 +427,9 @@ def _jumps(good: Any, tolerance: float) -> pl.Series:
     found = np.zeros(len(good), np.bool_)
     if len(good) < 10:
         return pl.Series(found)
-    medians = _medians(good)
+    medians = medians_of_five(good)
     before, after = medians[: len(good) - 9], medians[5 : len(good) - 4]
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
         ratio = np.abs(after / before)
         rows = np.flatnonzero(np.abs(ratio - 1) > 4 * tolerance)
         if not len(rows):
@@ -445,16 +446,6 @@ def _jumps(good: Any, tolerance: float) -> pl.Series:
             off |= np.abs(other / (one * 1.8 + 32.0) - 1) <= tolerance / 5
     found[rows[edge & off] + 5] = True
     return pl.Series(found)
-
-
-def _medians(values: Any) -> Any:
-    """Median of each row and the four after it, by least and greatest of pairs: no sort. A NaN among them gives NaN."""
-    import numpy as np
-
-    one, two, three, four, five = (values[place : len(values) - 4 + place] for place in range(5))
-    low = np.maximum(np.minimum(one, two), np.minimum(three, four))
-    high = np.minimum(np.maximum(one, two), np.maximum(three, four))
-    return np.maximum(np.minimum(low, high), np.minimum(five, np.maximum(low, high)))
 
 
 def _quantised(good: Any, factor: float) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from guantong.fuse.identity import NEVER, Keys, value_keys
+from guantong.fuse.identity import NEVER, Keys, first_rows, value_keys
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,12 +69,13 @@ def gather(batches: Sequence[Logged], resolve: Callable[[str, list[str]], list[i
     encoded = encoded.dictionary_encode()
     names = encoded.dictionary.to_pylist()
     codes = encoded.indices.to_numpy().astype(np.int64)
-    pairs, inverse = np.unique(source * len(names) + codes, return_inverse=True)
-    ids = np.empty(len(pairs), np.int64)
+    pairs = source * len(names) + codes if len(sources) > 1 else codes
+    there, _ = first_rows(pairs)
+    ids = np.zeros(len(sources) * len(names), np.int64)
     for index, name in enumerate(sources):
-        mine = np.flatnonzero(pairs // len(names) == index)
-        ids[mine] = resolve(name, [names[pair % len(names)] for pair in pairs[mine]])
-    return Piece(table.drop_columns(["signal"]), source, sources, position, live, ids[inverse])
+        mine = there[there // len(names) == index]
+        ids[mine] = resolve(name, [names[pair % len(names)] for pair in mine.tolist()])
+    return Piece(table.drop_columns(["signal"]), source, sources, position, live, ids[pairs])
 
 
 def keys_of(piece: Piece) -> Keys:

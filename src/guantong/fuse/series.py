@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from guantong.base.batch import BAD
 from guantong.base.clock import NS
-from guantong.fuse.identity import Keys
+from guantong.fuse.identity import Keys, first_rows
 from guantong.fuse.model import FuseSettings, Signal
 from guantong.fuse.stretches import UnitStretch, find_frozen, find_unit_stretches
 
@@ -48,10 +48,15 @@ class Series:
         where = np.flatnonzero(usable)
         if not len(where):
             return
-        order = where[np.lexsort((keys.time[where], keys.signal[where]))]
-        numbers_, begins = np.unique(keys.signal[order], return_index=True)
+        signal = keys.signal[where]
+        # in arrival order within each signal: a sort of small numbers, by their digits
+        order = where[np.argsort(signal.astype(np.uint16) if int(signal.max()) < 1 << 16 else signal, kind="stable")]
+        numbers_, begins = first_rows(keys.signal[order])
         for number, group in zip(numbers_.tolist(), np.split(order, begins[1:]), strict=True):
             times, new = keys.time[group], values[group]
+            if len(times) > 1 and (times[1:] < times[:-1]).any():
+                sorting = np.argsort(times, kind="stable")
+                times, new = times[sorting], new[sorting]
             old = self._times.get(number)
             if old is not None:
                 late = len(old) and times[0] < old[-1]

@@ -15,7 +15,7 @@ from guantong.base.clock import NS, Clock
 from guantong.fuse.aimc import mapping_from_element
 from guantong.fuse.catalogue import Catalogue
 from guantong.fuse.findings import Book, signal_node, stable_id
-from guantong.fuse.identity import NEVER, Keys, Recent, judge
+from guantong.fuse.identity import NEVER, Keys, Recent, first_rows, judge
 from guantong.fuse.mapping import Applied, apply_mappings
 from guantong.fuse.measures import Measures
 from guantong.fuse.model import Correction, Counts, FuseSettings, Mapping
@@ -245,10 +245,13 @@ class Stream:
         rows = np.flatnonzero(kept)
         if not len(rows):
             return
-        pairs, first = np.unique(piece.position[rows] * (2**24) + piece.signal[rows], return_index=True)
+        # log entries stand in their order, so that counting them is enough for a number of each
+        entry = np.cumsum(np.r_[0, np.diff(piece.position) != 0])[rows]
+        width = int(piece.signal.max()) + 1
+        _, first = first_rows(entry * width + piece.signal[rows])
         every = int(self.settings.lineage_s * NS)
-        for pair, row in zip(pairs.tolist(), rows[first].tolist(), strict=True):
-            position, signal = divmod(pair, 2**24)
+        for row in rows[first].tolist():
+            position, signal = int(piece.position[row]), int(piece.signal[row])
             at = int(receive[row])
             if not piece.live[row] or at >= self._linked.get(signal, NEVER) + every:
                 self._linked[signal] = at

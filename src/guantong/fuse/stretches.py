@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Ints = np.ndarray[Any, np.dtype[np.int64]]
     Floats = np.ndarray[Any, np.dtype[np.float64]]
 
-__all__ = ["Frozen", "UnitStretch", "find_frozen", "find_unit_stretches"]
+__all__ = ["Frozen", "UnitStretch", "find_frozen", "find_unit_stretches", "medians_of_five"]
 
 COMMON = (
     "Pa", "kPa", "MPa", "bar", "mbar", "[psi]", "Pa{gauge}", "kPa{gauge}", "MPa{gauge}", "bar{gauge}", "[psi]{gauge}",
@@ -87,13 +87,22 @@ def find_unit_stretches(values: Floats, unit: str, settings: FuseSettings) -> li
     return _best(found)
 
 
+def medians_of_five(values: Floats) -> Floats:
+    """Median of each row and the four after it, by least and greatest of pairs: no sort. A NaN among them gives NaN."""
+    import numpy as np
+
+    one, two, three, four, five = (values[place : len(values) - 4 + place] for place in range(5))
+    low = np.maximum(np.minimum(one, two), np.minimum(three, four))
+    high = np.minimum(np.maximum(one, two), np.maximum(three, four))
+    return np.maximum(np.minimum(low, high), np.minimum(five, np.maximum(low, high)))
+
+
 def _jumps(values: Floats) -> tuple[Floats, Floats]:
     """Medians of the five values before and from each row on (ends: fewer count as none)."""
     import numpy as np
 
     width = 5
-    windows = np.lib.stride_tricks.sliding_window_view(values, width)
-    medians = np.median(windows, axis=1)
+    medians = medians_of_five(values)
     before = np.full(len(values), np.nan)
     after = np.full(len(values), np.nan)
     before[width:] = medians[: len(values) - width]

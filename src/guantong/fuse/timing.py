@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from guantong.base.clock import NS
-from guantong.fuse.identity import NEVER
+from guantong.fuse.identity import NEVER, first_rows
 from guantong.fuse.model import FuseSettings
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ class SourceLateness:
         before = np.r_[NEVER, ahead[begins[1:] - 1]][entry]
         before = np.maximum(before, self.newest)
         late = (before != NEVER) & (time < before - self.allowed) & (receive - time > self.allowed)
-        _, first = np.unique(signal, return_index=True)
+        _, first = first_rows(signal)
         for row in first.tolist():
             if int(signal[row]) not in self._seen:
                 late[row] = False
