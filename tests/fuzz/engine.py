@@ -157,7 +157,7 @@ def attack(
     corpus = [bytes(one) for one in target.seeds(folder)]
     if not corpus:
         raise ValueError(f"{target.name} has no seed")
-    with contextlib.suppress(Exception):
+    with contextlib.suppress(Exception, _Hang), _limit(HANG_S):
         target.one(corpus[0])  # what is imported at the first use is not the input's time
     seen: set[Hashable] = set()
     outcome = Outcome(target.name, seed)
