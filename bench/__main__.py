@@ -40,6 +40,7 @@ BENCHES: tuple[Bench, ...] = (
     Bench("exchange", "an exchange between two nodes on loopback, beside a bare one", structured=True),
     Bench("table", "log to table through a node; one signal's day", structured=True),
     Bench("edge", "a gateway and a node in two networks, separated: the ledger", ("--seconds", "20"), structured=True),
+    Bench("flow", "source to durable log to table in 1,000-point batches, and what a commit waits", structured=True),
     Bench("keep", "durable log and tables beside SQLite, deltalake and DuckDB used directly"),
     Bench("fuse", "rows fused a second", ("--rows", "200000", "--runs", "2")),
     Bench("quality", "quality kernels beside ioos_qc", ("--rows", "1000000", "--runs", "3")),

@@ -273,6 +273,7 @@ class Table:
         for attempt in range(ATTEMPTS):
             if attempt:
                 time.sleep(0.05 * 2**attempt)
+            begun = time.time()
             try:
                 have = self._position()
                 if have > ceiling:
@@ -301,7 +302,20 @@ class Table:
                 # the commit may have arrived although the answer did not: look again before repeating it
                 failure = error
                 self._handle = None
+                self._clear(begun)
         raise Retryable("keep.table-unwritable", table=self.name, reason=said(failure)) from failure
+
+    def _clear(self, begun: float) -> None:
+        """Remove what a failed write left in a local folder: on a full disk the next attempt needs its room."""
+        root = _local(self.uri)
+        if root is None or not root.is_dir():
+            return
+        with contextlib.suppress(OSError, *foreign()):
+            handle = self._open()
+            held = set() if handle is None else {Path(unquote(uri)).name for uri in handle.file_uris()}
+            for path in root.rglob("*.parquet*"):
+                if "_delta_log" not in path.parts and path.stat().st_mtime >= begun - 1 and path.name not in held:
+                    path.unlink()
 
     def properties(self) -> WriterProperties:
         """How Parquet is written: times and numbers that grow as differences, since a dictionary of them is larger than they are."""

@@ -132,8 +132,10 @@ def _log_entries(directory: Path, seal: Seal | None) -> Iterator[Broken]:
                         problem = error.message()
                 if problem:
                     yield Broken(f"keep/log.db#{position}", problem, True, "set aside; a gap record takes its place")
-    except sqlite3.Error:
-        return  # the database itself is named already
+    except sqlite3.Error as error:
+        yield Broken(
+            "keep/log.db", reason(error), False, "restore it from a back-up, together with the rest of the directory"
+        )
 
 
 def _tables(directory: Path) -> Iterator[Broken]:

@@ -53,14 +53,16 @@ def encode(batch: Batch, seal: Seal | None, owner: str) -> tuple[Any, bytes]:
     except TypeError as error:
         raise Skippable("keep.batch-unfit", source=batch.source, reason=f"note: {error}") from error
     sink = pa.BufferOutputStream()
+    # no threads: a batch has so few bytes a column that handing them out costs more than it saves, here and in decode
+    options = pa.ipc.IpcWriteOptions(compression="zstd", use_threads=False)
     try:
-        with pa.ipc.new_stream(sink, batch.rows.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+        with pa.ipc.new_stream(sink, batch.rows.schema, options=options) as writer:
             writer.write_batch(batch.rows)
     except pa.ArrowException as error:
         raise Skippable("keep.batch-unfit", source=batch.source, reason=reason(error)) from error
     if seal is None:
         return sink.getvalue(), note
-    return seal.close(memoryview(sink.getvalue()), owner), seal.close(note, owner)
+    return seal.close(sink.getvalue().to_pybytes(), owner), seal.close(note, owner)
 
 
 def crc(note: bytes, blob: Any) -> int:
@@ -72,7 +74,8 @@ def decode(source: str, kind: str, note: bytes, blob: bytes, seal: Seal | None, 
     """The batch of a stored entry. Raises ConfigProblem ``keep.key-missing``, Corrupt ``keep.seal-broken``."""
     import pyarrow as pa
 
-    with pa.ipc.open_stream(pa.py_buffer(opened(seal, blob, owner))) as reader:
+    options = pa.ipc.IpcReadOptions(use_threads=False)
+    with pa.ipc.open_stream(pa.py_buffer(opened(seal, blob, owner)), options=options) as reader:
         return Batch(source, kind, reader.read_next_batch(), orjson.loads(opened(seal, note, owner)))
 
 

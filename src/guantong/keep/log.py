@@ -546,6 +546,9 @@ class Log:
                     self._reader = self._connect()
                 return work(self._reader)
             except sqlite3.Error as error:
+                if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+                    # a reader needs a little room too, for the index of the write-ahead log
+                    raise Retryable("keep.disk-full", reason=reason(error)) from error
                 raise Corrupt("keep.log-unopenable", path=self.path.name, reason=reason(error)) from error
 
         if self._readers is None:

@@ -35,7 +35,7 @@ class Seal:
         self.name = hashlib.sha256(b"guantong seal\0" + key).hexdigest()[:16]
         """Tells keys apart and says nothing about them."""
 
-    def close(self, data: bytes | memoryview, owner: str) -> bytes:
+    def close(self, data: bytes, owner: str) -> bytes:
         """Seal a value that belongs to ``owner``."""
         nonce = os.urandom(_NONCE)
         return MAGIC + nonce + self._cipher.encrypt(nonce, data, owner.encode())
