@@ -495,7 +495,7 @@ CREATE TABLE web_links (
 	token_hash VARCHAR(64) NOT NULL, 
 	created_at BIGINT NOT NULL, 
 	expires_at BIGINT NOT NULL, 
-	used_at BIGINT, 
+	used_at BIGINT, role VARCHAR(16), 
 	PRIMARY KEY (participant, token_hash)
 );
 CREATE TABLE web_sessions (
@@ -503,7 +503,7 @@ CREATE TABLE web_sessions (
 	session_hash VARCHAR(64) NOT NULL, 
 	csrf VARCHAR(64) NOT NULL, 
 	created_at BIGINT NOT NULL, 
-	expires_at BIGINT NOT NULL, 
+	expires_at BIGINT NOT NULL, role VARCHAR(16), 
 	PRIMARY KEY (participant, session_hash)
 );
 CREATE INDEX web_sessions_expiry ON web_sessions (expires_at);

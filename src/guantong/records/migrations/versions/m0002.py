@@ -245,9 +245,21 @@ def upgrade() -> None:
     with op.batch_alter_table("settle_disputes", schema=None) as batch_op:
         batch_op.create_index("settle_disputes_agreement", ["participant", "agreement_id"], unique=False)
 
+    with op.batch_alter_table("web_links", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("role", sa.String(length=16), nullable=True))
+
+    with op.batch_alter_table("web_sessions", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("role", sa.String(length=16), nullable=True))
+
 
 def downgrade() -> None:
     """Take the schema one step back."""
+    with op.batch_alter_table("web_sessions", schema=None) as batch_op:
+        batch_op.drop_column("role")
+
+    with op.batch_alter_table("web_links", schema=None) as batch_op:
+        batch_op.drop_column("role")
+
     with op.batch_alter_table("settle_disputes", schema=None) as batch_op:
         batch_op.drop_index("settle_disputes_agreement")
 
