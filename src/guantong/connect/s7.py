@@ -142,7 +142,7 @@ class S7Reader:
         every_s = float(self._interface.term("interval_ms") or delivery.settings.poll_s * 1000) / 1000
         client = self._library.Client()
         # the library raises several kinds of error of its own, and plain ones
-        foreign = (RuntimeError, OSError, ValueError, TypeError, struct.error, *_errors(self._library))
+        foreign: Any = (RuntimeError, OSError, ValueError, TypeError, struct.error, *_errors(self._library))
         try:
             try:
                 await asyncio.wait_for(
