@@ -49,7 +49,9 @@ else:
 
 
 _LARGEST = 2**53 - 1
-_SAME = (str, bool, type(None))
+_KEYS = {str}
+_SAME = frozenset((str, bool, type(None), int))
+_KINDS = _SAME | {dict, list}
 
 
 def _alike(value: Any) -> bool:
@@ -62,17 +64,25 @@ def _alike(value: Any) -> bool:
     while waiting:
         item = waiting.pop()
         kind = type(item)
-        if kind in _SAME:
-            continue
         if kind is dict:
-            for key in item:
-                if type(key) is not str or not key.isascii():
-                    return False
-            waiting.extend(item.values())
+            if item and (set(map(type, item)) != _KEYS or not "".join(item).isascii()):
+                return False
+            parts = item.values()
         elif kind is list:
-            waiting.extend(item)
-        elif kind is not int or not -_LARGEST <= item <= _LARGEST:
+            parts = item
+        else:
+            parts = (item,)
+        # by the kinds that occur, not value by value: a usage record has thirty values of three kinds
+        kinds = set(map(type, parts))
+        if int in kinds:
+            whole = [part for part in parts if type(part) is int]
+            if max(whole) > _LARGEST or min(whole) < -_LARGEST:
+                return False
+        if kinds <= _SAME:
+            continue
+        if not kinds <= _KINDS:
             return False
+        waiting += [part for part in parts if type(part) is dict or type(part) is list]
     return True
 
 

@@ -273,6 +273,12 @@ class Inputs:
         commitment = await self.commitment(participant, int(stretch["entry"]))
         start = int(stretch["start"])
         leaves = _leaves(commitment)[start : start + int(stretch["count"])]
+        if len(texts) < len(leaves):
+            raise Refused(
+                "prove.figure-impossible",
+                figure=str(stretch["stream"]),
+                reason="rows that were committed to are no longer kept",
+            )
         again = [chunk_leaf(chunk_salt(commitment["secret"], start + at), text) for at, text in enumerate(texts)]
         if leaves != again:
             raise Corrupt(

@@ -10,13 +10,15 @@ each receipt in the subtotal is cut down and the cents left over go to the large
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import ROUND_DOWN, ROUND_HALF_EVEN, Context, Decimal, localcontext
+from decimal import ROUND_HALF_EVEN, Context, Decimal, localcontext
+from fractions import Fraction
 from typing import Any
 
-from guantong.base.canonical import canonical_bytes, digest
+from guantong.base.canonical import canonical_bytes, digest, sha256
 from guantong.base.clock import NS, iso, parse_iso
 from guantong.base.errors import Refused, Skippable
 from guantong.base.merkle import leaf_hash, root
@@ -135,7 +137,8 @@ def _invoice(
     replaces: str | None,
     expected: Mapping[str, str],
 ) -> dict[str, Any]:
-    unique = _unique(records)
+    held = _unique(records)
+    unique = [record for record, _ in held]
     parties: dict[str, str] = {}
     for name, wanted in expected.items():
         values = {_party(record.get(name)) for record in unique} | ({wanted} if wanted else set())
@@ -145,19 +148,18 @@ def _invoice(
     unit = Decimal(1).scaleb(-plan.decimals)
     rounding = ROUNDINGS[plan.rounding]
     lines: list[dict[str, Any]] = []
-    weights = [Decimal(0)] * len(unique)
+    weighed: list[tuple[list[int | Decimal], Fraction]] = []
     gross = Decimal(0)
     for charge in plan.charges:
         counts = _counts(charge.per, unique)
-        quantity = sum(counts, Decimal(0))
+        quantity = Decimal(sum(counts))
         billable = max(Decimal(0), quantity - charge.free)
         exact = charge.amount(billable)
         amount = exact.quantize(unit, rounding)
         gross += amount
         # a receipt's part of a line: by its share of what was counted, at the price that a unit came to on average
-        mean = charge.price if not charge.tiers or not billable else exact / billable
-        for index, count in enumerate(counts):
-            weights[index] += count * mean
+        mean = Fraction(charge.price) if not charge.tiers or not billable else Fraction(exact) / Fraction(billable)
+        weighed.append((counts, mean))
         lines.append(
             {
                 "per": charge.per,
@@ -198,8 +200,8 @@ def _invoice(
         for tax in plan.taxes
     ]
     total = subtotal + sum((Decimal(tax["amount"]) for tax in taxes), Decimal(0))
-    shares = _shares(subtotal, weights, unit)
-    times = sorted(_instant(record, name) for record in unique for name in ("from", "to") if record.get(name))
+    shares = _shares(int(subtotal / unit), _weights(weighed, len(unique)))
+    times = _extremes(unique)
     return {
         "v": 1,
         "type": "invoice",
@@ -209,9 +211,9 @@ def _invoice(
         **parties,
         "currency": plan.currency,
         "planHash": digest(plan.document()),
-        "recordsRoot": records_root(unique),
+        "recordsRoot": "sha256:" + root([leaf_hash(data) for _, data in held]).hex(),
         "count": len(unique),
-        "period": {"from": iso(times[0]), "to": iso(times[-1])} if times else None,
+        "period": {"from": iso(times[0]), "to": iso(times[1])} if times else None,
         "lines": lines,
         **({"discounts": discounts} if discounts else {}),
         "adjusted": adjusted,
@@ -222,13 +224,13 @@ def _invoice(
         "receipts": [
             {
                 "id": str(record["recordId"]),
-                "hash": digest(record),
+                "hash": "sha256:" + sha256(data).hex(),
                 "transferProcessId": str(record["transferProcessId"]),
                 "seq": int(record["seq"]),
                 "oneSided": str(record["recordId"]) in marked,
-                "amount": money(share, plan.decimals),
+                "amount": minor(share, plan.decimals),
             }
-            for record, share in zip(unique, shares, strict=True)
+            for (record, data), share in zip(held, shares, strict=True)
         ],
     }
 
@@ -272,7 +274,7 @@ def differences(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[dict
 
 def records_root(records: Iterable[Mapping[str, Any]]) -> str:
     """``sha256:`` and the Merkle root (RFC 6962, 2.1) over the canonical records in the order of (transferProcessId, seq)."""
-    return "sha256:" + root([leaf_hash(canonical_bytes(dict(record))) for record in _unique(records)]).hex()
+    return "sha256:" + root([leaf_hash(data) for _, data in _unique(records)]).hex()
 
 
 def totals(documents: Iterable[Mapping[str, Any]]) -> dict[str, str]:
@@ -295,8 +297,17 @@ def money(amount: Decimal, decimals: int) -> str:
     return format(quantized if quantized else abs(quantized), "f")
 
 
-def _unique(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    found: dict[tuple[str, int], tuple[bytes, Mapping[str, Any]]] = {}
+def minor(amount: int, decimals: int) -> str:
+    """Minor units as text of the currency's unit: 1234 with two decimals is 12.34."""
+    if not decimals:
+        return str(amount)
+    whole, rest = divmod(amount, 10**decimals)
+    return f"{whole}.{rest:0{decimals}d}"
+
+
+def _unique(records: Iterable[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], bytes]]:
+    """The records in order, each once, with their canonical bytes."""
+    found: dict[tuple[str, int], tuple[Mapping[str, Any], bytes]] = {}
     for record in records:
         try:
             key = (str(record["transferProcessId"]), int(record["seq"]))
@@ -305,30 +316,55 @@ def _unique(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
             raise Skippable(
                 "settle.record-unusable", record=str(record.get("recordId", "")), reason=str(error)
             ) from error
-        data = canonical_bytes(dict(record))
-        known = found.setdefault(key, (data, record))
-        if known[0] != data:
-            raise Refused("settle.receipt-conflict", first=str(known[1]["recordId"]), second=identity)
-    return [found[key][1] for key in sorted(found)]
+        data = canonical_bytes(record if type(record) is dict else dict(record))
+        known = found.setdefault(key, (record, data))
+        if known[1] is not data and known[1] != data:
+            raise Refused("settle.receipt-conflict", first=str(known[0]["recordId"]), second=identity)
+    return [found[key] for key in sorted(found)]
 
 
-def _counts(per: str, records: Sequence[Mapping[str, Any]]) -> list[Decimal]:
+def _extremes(records: Sequence[Mapping[str, Any]]) -> tuple[int, int] | None:
+    """First and last instant of the records. Texts of one form sort as their instants do: of each form only the ends are read."""
+    forms: dict[int, tuple[str, str]] = {}
+    others: list[int] = []
+    for name in ("from", "to"):
+        for record in records:
+            value = record.get(name)
+            if not value:
+                continue
+            if type(value) is str and value[-1] == "Z":
+                size = len(value)
+                ends = forms.get(size)
+                if ends is None:
+                    forms[size] = (value, value)
+                elif value < ends[0]:
+                    forms[size] = (value, ends[1])
+                elif value > ends[1]:
+                    forms[size] = (ends[0], value)
+            else:
+                others.append(_instant(record, name))
+    found = [parse_iso(text) for ends in forms.values() for text in ends] + others
+    return (min(found), max(found)) if found else None
+
+
+def _counts(per: str, records: Sequence[Mapping[str, Any]]) -> list[int | Decimal]:
+    """What each record counts of a unit; whole numbers as int, which a million of them can afford."""
     if per in ("transfer", "agreement"):
         seen: set[str] = set()
-        counts = []
+        counts: list[int | Decimal] = []
         for record in records:
             key = str(record["transferProcessId"]) if per == "transfer" else ""
-            counts.append(Decimal(key not in seen))
+            counts.append(int(key not in seen))
             seen.add(key)
         return counts
     if per == "call":
-        return [Decimal(1)] * len(records)
+        return [1] * len(records)
     if per == "month":
         months: set[str] = set()
         counts = []
         for record in records:
             month = iso(_instant(record, "to"))[:7]
-            counts.append(Decimal(month not in months))
+            counts.append(int(month not in months))
             months.add(month)
         return counts
     if per == "hour":
@@ -336,10 +372,35 @@ def _counts(per: str, records: Sequence[Mapping[str, Any]]) -> list[Decimal]:
     if per in ("figure", "machine-hour", "opening", "part", "revenue"):
         # such a record states its own unit; others do not concern this charge
         return [
-            _metered(per, record) if str(record.get("unit", "")).lower().removesuffix("s") == per else Decimal(0)
+            _metered(per, record) if str(record.get("unit", "")).lower().removesuffix("s") == per else 0
             for record in records
         ]
-    return [_metered(per, record) for record in records]
+    member = {"row": "rows", "byte": "bytes", "reading": "readings"}[per]
+    return [
+        value if type(value := record.get(member)) is int and value >= 0 else _metered(per, record)
+        for record in records
+    ]
+
+
+def _weights(weighed: Sequence[tuple[Sequence[int | Decimal], Fraction]], size: int) -> list[int]:
+    """What each record weighs in the subtotal, as whole numbers of one common unit."""
+    scaled: list[tuple[list[int], int, Fraction]] = []
+    for counts, mean in weighed:
+        places = max((-int(one.as_tuple().exponent) for one in counts if isinstance(one, Decimal)), default=0)
+        factor = 10 ** max(0, places)
+        whole = (
+            [one * factor if type(one) is int else int(one * factor) for one in counts]
+            if factor > 1
+            else list(map(int, counts))
+        )
+        scaled.append((whole, factor, mean))
+    common = math.lcm(*(mean.denominator * factor for _, factor, mean in scaled)) if scaled else 1
+    weights = [0] * size
+    for whole, factor, mean in scaled:
+        by = int(mean * common / factor)
+        if by:
+            weights = [weight + count * by for weight, count in zip(weights, whole, strict=True)]
+    return weights
 
 
 def _metered(per: str, record: Mapping[str, Any]) -> Decimal:
@@ -360,19 +421,20 @@ def _metered(per: str, record: Mapping[str, Any]) -> Decimal:
     return count
 
 
-def _shares(total: Decimal, weights: Sequence[Decimal], unit: Decimal) -> list[Decimal]:
+def _shares(total: int, weights: Sequence[int]) -> list[int]:
+    """``total`` minor units by weight: cut down, and the rest to the largest remainders."""
     if not weights:
         return []
-    if not any(weights):
-        weights = [Decimal(1)] * len(weights)
-    whole = sum(weights, Decimal(0))
-    exact = [total * weight / whole for weight in weights]
-    shares = [share.quantize(unit, ROUND_DOWN) for share in exact]
-    missing = int((total - sum(shares, Decimal(0))) / unit)
-    # ties go to the earlier record, so that everybody hands out the same cents
-    order = sorted(range(len(weights)), key=lambda index: (shares[index] - exact[index], index))
-    for index in order[:missing]:
-        shares[index] += unit
+    whole = sum(weights)
+    if not whole:
+        weights, whole = [1] * len(weights), len(weights)
+    shares = [total * weight // whole for weight in weights]
+    missing = total - sum(shares)
+    if missing:
+        rests = [total * weight % whole for weight in weights]
+        # ties go to the earlier record (sorting keeps their order), so that everybody hands out the same cents
+        for index in sorted(range(len(rests)), key=rests.__getitem__, reverse=True)[:missing]:
+            shares[index] += 1
     return shares
 
 
@@ -385,6 +447,8 @@ def _difference(receipt: str, why: str, mine: object, theirs: object) -> dict[st
 
 def _party(value: Any) -> str:
     # records name a party by its DID alone or with its registration number beside it
+    if type(value) is str:
+        return value
     return str(value.get("did", "")) if isinstance(value, Mapping) else str(value)
 
 
