@@ -1,9 +1,23 @@
 """The command line: ``guantong ...``. Each command says what it does in both languages and loads what it needs when it runs."""
 
-from guantong.cli import data, edge, figures, fusing, machines, money, node, partners, plane, safekeeping, watching
+from guantong.cli import (
+    audit,
+    data,
+    edge,
+    figures,
+    fusing,
+    machines,
+    money,
+    node,
+    partners,
+    plane,
+    safekeeping,
+    watching,
+)
 from guantong.cli.root import main
 
 __all__ = [
+    "audit",
     "data",
     "edge",
     "figures",

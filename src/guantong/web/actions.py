@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from guantong.base.errors import Skippable
+from guantong.web import auditing
 from guantong.web.account_actions import (
     accept_resolution,
     clear_obligations,
@@ -590,6 +591,20 @@ ACTIONS: tuple[Action, ...] = (
         (Field("pid"), Field("agreement"), Field("verb"), Field("reason", required=False)),
         say_in_transfer,
     ),
+    Action(
+        "/audit/search",
+        "Search the evidence log",
+        tuple(Field(name, required=False) for name in ("text", "kind", "from", "to")),
+        auditing.search,
+    ),
+    Action(
+        "/audit/regulator",
+        "Who received which grade of data under which contract",
+        (Field("from", required=False), Field("to", required=False)),
+        auditing.regulator,
+    ),
+    Action("/audit/deposit", "A deposit of evidence about an agreement", (Field("agreement"),), auditing.deposit),
+    Action("/audit/invite", "A one-time link that may only read", (), auditing.invite),
     Action("/evidence/trust", "The trust file of this node", (), trust),
     Action("/evidence/package", "Make the evidence package of an agreement", (Field("agreement"),), package),
     Action(

@@ -24,6 +24,7 @@ from starlette.staticfiles import StaticFiles
 from guantong.base.errors import GuantongError, Refused, Skippable
 from guantong.web.actions import ACTIONS, Action
 from guantong.web.ask import Ask
+from guantong.web.auditing import AUDITOR_MAY, AUDITOR_SEES
 from guantong.web.client import is_loopback
 from guantong.web.direct import Direct
 from guantong.web.forms import form_fields
@@ -150,17 +151,19 @@ class _Shell:
     def _cookie(self, request: Request) -> str | None:
         return request.cookies.get(cookie_name(self.rooms.participant, secure=request.url.scheme == "https"))
 
-    async def _session(self, request: Request) -> Session:
+    async def _session(self, request: Request, *, sees: str = "", takes: str = "") -> Session:
         found = await self.sign_in.session(self.rooms.participant, self._cookie(request))
         if found is None:
             raise Refused("web.not-signed-in")
+        if found.role != "owner" and ((sees and sees not in AUDITOR_SEES) or (takes and takes not in AUDITOR_MAY)):
+            raise Refused("web.read-only")
         return found
 
     # ---- answers
 
     def _page(self, page: Page) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
-            session = await self._session(request)
+            session = await self._session(request, sees=page.name)
             data = await page.loader(self.rooms, _ask(request))
             language = self._language(request)
             html = await self.render.page(page, data, language=language, session=session, url=request.url)
@@ -185,14 +188,14 @@ class _Shell:
 
     def _twin(self, page: Page) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
-            await self._session(request)
+            await self._session(request, sees=page.name)
             return _json(await page.loader(self.rooms, _ask(request)))
 
         return answer
 
     def _act(self, action: Action, *, json: bool) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
-            session = await self._session(request)
+            session = await self._session(request, takes=action.path)
             given, token = await _given(request)
             self.sign_in.check(session, token, request.headers.get("origin"), request.headers.get("host", ""))
             result = await action.run(self.rooms, Ask(_texts(request.path_params), given))
@@ -218,7 +221,7 @@ class _Shell:
 
     def _stream(self, page: Page) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
-            session = await self._session(request)
+            session = await self._session(request, sees=page.name)
             watcher = self.live.watch()
             if watcher is None:
                 return Response(status_code=204)  # tells the browser to stop asking

@@ -66,6 +66,8 @@ class Session:
     """What each unsafe request must carry."""
     expires_at: int
     """Nanoseconds since the epoch."""
+    role: str = "owner"
+    """``owner``, or ``auditor``: may read and take packages away, and change nothing."""
 
 
 SIGNED_IN = EntryKind(

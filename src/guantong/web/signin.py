@@ -45,8 +45,8 @@ class SignIn:
         self._settings = settings
         self._known: dict[tuple[str, str], tuple[Session, int]] = {}
 
-    async def issue_link(self, participant: str, base_url: str) -> str:
-        """A link that signs one browser in, once, within ``link_minutes``."""
+    async def issue_link(self, participant: str, base_url: str, *, role: str = "owner") -> str:
+        """A link that signs one browser in, once, within ``link_minutes``; an ``auditor`` may only read."""
         token = b64url(self._records.random(32))
         async with self._records.step(participant) as step:
             step.insert(
@@ -55,6 +55,7 @@ class SignIn:
                 created_at=step.at,
                 expires_at=step.at + self._settings.link_minutes * 60 * NS,
                 used_at=None,
+                role=role,
             )
         return f"{base_url.rstrip('/')}/sign-in?token={token}"
 
@@ -82,6 +83,7 @@ class SignIn:
                     csrf=csrf,
                     created_at=step.at,
                     expires_at=step.at + self._settings.session_hours * 3600 * NS,
+                    role=row["role"],
                 )
                 step.record(Entry(SIGNED_IN, {"session": _hash(secret)[:16]}))
                 step.apply(lambda connection: _sweep(connection, now))
@@ -106,7 +108,7 @@ class SignIn:
         if row is None or row["expires_at"] <= now:
             self._known.pop(key, None)
             return None
-        found = Session(participant, str(row["csrf"]), int(row["expires_at"]))
+        found = Session(participant, str(row["csrf"]), int(row["expires_at"]), str(row["role"] or "owner"))
         if len(self._known) > 1000:
             self._known.clear()
         self._known[key] = (found, now + _CACHE_NS)

@@ -14,6 +14,7 @@ LINKS = table(
     Column("created_at", INSTANT, nullable=False),
     Column("expires_at", INSTANT, nullable=False),
     Column("used_at", INSTANT),  # null until it is used; a link works once
+    Column("role", String(16)),  # null: the owner; auditor: may only read
 )
 
 SESSIONS = table(
@@ -22,5 +23,6 @@ SESSIONS = table(
     Column("csrf", String(64), nullable=False),
     Column("created_at", INSTANT, nullable=False),
     Column("expires_at", INSTANT, nullable=False),
+    Column("role", String(16)),  # as of its link
     Index("web_sessions_expiry", "expires_at"),
 )
