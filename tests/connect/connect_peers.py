@@ -74,7 +74,7 @@ def value_of(reading: Mapping[str, Any]) -> Any:
     )
 
 
-async def until(condition: Callable[[], Any], seconds: float = 5.0) -> None:
+async def until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
     """Wait for something that must happen."""
     async with asyncio.timeout(seconds):
         while not condition():
