@@ -38,6 +38,11 @@ class Bench:
 BENCHES: tuple[Bench, ...] = (
     Bench("start", "start to ready; resident memory before and after the first query", structured=True),
     Bench("exchange", "an exchange between two nodes on loopback, beside a bare one", structured=True),
+    Bench(
+        "exchange_loads",
+        "exchanges at once and in a row, a large catalogue, decisions, restart, a stream",
+        structured=True,
+    ),
     Bench("table", "log to table through a node; one signal's day", structured=True),
     Bench("edge", "a gateway and a node in two networks, separated: the ledger", ("--seconds", "20"), structured=True),
     Bench("flow", "source to durable log to table in 1,000-point batches, and what a commit waits", structured=True),

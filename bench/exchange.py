@@ -145,6 +145,29 @@ class Side:
             receipts.append(receipt)
         return {"laps": laps, "receipts": receipts, "rows": rows}
 
+    async def crowd(self, address: str, partner: str, count: int, at_once: int) -> dict[str, Any]:
+        """Run exchanges, ``at_once`` of them under way at any time; the seconds of each, and how many were lost."""
+        from guantong.base.errors import GuantongError
+
+        seconds: list[float] = []
+        left = iter(range(count))
+        lost = 0
+
+        async def runner() -> None:
+            nonlocal lost
+            for _ in left:
+                began = time.perf_counter()
+                try:
+                    await self._one(address + "/dsp/2025-1", partner)
+                except (AssertionError, GuantongError, StopIteration) as error:
+                    lost += 1
+                    print(f"lost: {error!r}", file=sys.stderr, flush=True)
+                else:
+                    seconds.append(time.perf_counter() - began)
+
+        await asyncio.gather(*(runner() for _ in range(at_once)))
+        return {"seconds": seconds, "lost": lost}
+
     async def _one(self, base: str, partner: str) -> tuple[list[float], float, int]:
         exchange, me = self.node.exchange, self.node.participant
         clock = time.perf_counter

@@ -35,6 +35,15 @@ class _Shown:
     visible_to: frozenset[str] | None
     terms: Terms
     rendered: bytes
+    place: int
+    """Its place in the order of offering."""
+
+    def only_for(self) -> frozenset[str] | None:
+        """The callers whom alone it is shown to; None: everybody identified."""
+        named, hidden_but = self.terms.recipients, self.visible_to
+        if named is None or hidden_but is None:
+            return hidden_but if named is None else named
+        return named & hidden_but
 
     def is_for(self, caller: str, at: int) -> bool:
         """Whether a caller may see it: not hidden from it, and its own terms not already refusing it."""
@@ -68,17 +77,25 @@ class Shelf:
         self._shown: dict[str, _Shown] = {}
         self._by_dataset: dict[str, dict[str, _Shown]] = {}
         self._by_offer: dict[str, dict[str, _Shown]] = {}
+        self._open: dict[int, _Shown] = {}
+        self._named: dict[str, dict[int, _Shown]] = {}
+        self._places = 0
         self._seen: OrderedDict[str, tuple[int | None, list[_Shown]]] = OrderedDict()
 
     def put(self, product: Product) -> None:
         """Show a product, instead of an earlier one of the same id."""
         visible = frozenset(product.visible_to) if product.visible_to else None
         dataset = self.dataset(product)
-        shown = _Shown(product, visible, compile_policy(product.policy), orjson.dumps(dataset))
         old = self._shown.get(product.id)
         if old is not None:
             self._unlist(old)
-        self._shown[product.id] = shown  # a changed product keeps its place
+        else:
+            self._places += 1
+        place = self._places if old is None else old.place  # a changed product keeps its place
+        shown = _Shown(product, visible, compile_policy(product.policy), orjson.dumps(dataset), place)
+        self._shown[product.id] = shown
+        for listed in self._lists(shown):
+            listed[place] = shown
         self._by_dataset.setdefault(product.dataset_id, {})[product.id] = shown
         self._by_offer.setdefault(product.offer_id, {})[product.id] = shown
         self._seen.clear()
@@ -90,7 +107,13 @@ class Shelf:
             self._unlist(shown)
             self._seen.clear()
 
+    def _lists(self, shown: _Shown) -> list[dict[int, _Shown]]:
+        callers = shown.only_for()
+        return [self._open] if callers is None else [self._named.setdefault(caller, {}) for caller in callers]
+
     def _unlist(self, shown: _Shown) -> None:
+        for listed in self._lists(shown):
+            listed.pop(shown.place, None)
         product = shown.product
         for index, name in ((self._by_dataset, product.dataset_id), (self._by_offer, product.offer_id)):
             index[name].pop(product.id, None)
@@ -110,11 +133,14 @@ class Shelf:
     def visible(self, caller: str, at: int) -> list[_Shown]:
         """What a caller may see at an instant, in the order of offering.
 
-        Looked through once a caller and change of the shelf, and again when the first of its offers has ended.
+        Found once a caller and change of the shelf, and again when the first of its offers has ended.
         """
         kept = self._seen.get(caller)
         if kept is None or (kept[0] is not None and at > kept[0]):
-            found = [shown for shown in self._shown.values() if shown.is_for(caller, at)]
+            listed = {**self._open, **self._named.get(caller, {})}
+            found = [listed[place] for place in sorted(listed)]
+            if any(shown.terms.not_after is not None for shown in found):
+                found = [shown for shown in found if shown.is_for(caller, at)]
             ends = [shown.terms.not_after for shown in found if shown.terms.not_after is not None]
             kept = self._seen[caller] = (min(ends, default=None), found)
             while len(self._seen) > _CALLERS:
