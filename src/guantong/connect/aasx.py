@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import posixpath
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -69,6 +70,8 @@ def _documents(data: bytes, limit: int) -> Iterator[Mapping[str, Any]]:
                 info = parts.get(name)
                 if info is None:
                     raise _bad(f"{name} is missing")
+                if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise _bad(f"{name} is compressed in another way than the conventions allow")
                 if info.file_size > left:
                     raise Skippable("connect.document-too-large", name=name, size=info.file_size, limit=limit)
                 with archive.open(info) as file:
@@ -87,7 +90,7 @@ def _documents(data: bytes, limit: int) -> Iterator[Mapping[str, Any]]:
                         or (content[:3] == b"\xef\xbb\xbf" and content[3:].lstrip()[:1] == b"<")
                         else _json(content)
                     )
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, ValueError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, ValueError, zlib.error) as error:
         raise _bad(f"the package: {str(error)[:150]}") from error
 
 

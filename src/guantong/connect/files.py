@@ -36,6 +36,7 @@ Known = Callable[[str], Awaitable[bool]]
 Done = Callable[[Imported], Awaitable[None]]
 
 _HEAD_BYTES = 64 * 1024
+_OLE = bytes.fromhex("d0cf11e0a1b11ae1")  # .xls
 
 
 def path_of(base: str) -> Path:
@@ -61,7 +62,7 @@ def interface_for_file(source: str, path: Path) -> Interface:
 
 
 def form_of(path: Path) -> str:
-    """Form of a file, by its first bytes: ``parquet``, ``qif``, ``mtconnect-streams``, ``shdr`` or ``csv``.
+    """Form of a file, by its first bytes: ``parquet``, ``excel``, ``jsonl``, ``qif``, ``mtconnect-streams``, ``shdr`` or ``csv``.
 
     Raises ConfigProblem ``connect.file-unreadable``.
     """
@@ -72,6 +73,8 @@ def form_of(path: Path) -> str:
         raise ConfigProblem("connect.file-unreadable", path=str(path), reason=error.strerror or str(error)) from error
     if head[:4] == b"PAR1":
         return "parquet"
+    if (head[:2] == b"PK" and path.suffix.lower() in (".xlsx", ".xlsm", ".xlsb", ".ods")) or head[:8] == _OLE:
+        return "excel"
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if start.startswith((b"<?xml", b"<QIFDocument", b"<MTConnect")):
         if b"MTConnectStreams" in head:
@@ -83,6 +86,8 @@ def form_of(path: Path) -> str:
         )
     if path.suffix.lower() == ".qif":
         return "qif"
+    if start.startswith(b"{") and (path.suffix.lower() in (".jsonl", ".ndjson") or start[:2] in (b'{"', b"{ ")):
+        return "jsonl"
     lines = [line for line in head.split(b"\n")[:200] if line.strip()]
     if lines and 2 * sum(line.count(b"|") >= 2 and line.lstrip()[:4].isdigit() for line in lines) >= len(lines):
         return "shdr"
@@ -118,6 +123,14 @@ async def read_file(path: Path, delivery: Delivery) -> Imported:
         await _read_streams(path, delivery, facts)
     elif form == "qif":
         await _read_qif(path, delivery, facts)
+    elif form == "excel":
+        from guantong.connect.sheets import read_workbook
+
+        facts.update(await read_workbook(path, delivery))
+    elif form == "jsonl":
+        from guantong.connect.sheets import read_lines
+
+        facts.update(await read_lines(path, delivery))
     else:
         from guantong.connect.tabular import read_tabular
 

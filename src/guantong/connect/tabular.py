@@ -25,7 +25,7 @@ from guantong.connect.model import Interface
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["CsvForm", "find_form", "read_tabular", "time_reader"]
+__all__ = ["CsvForm", "cells", "find_form", "melt", "read_tabular", "time_reader"]
 
 _SAMPLE_BYTES = 256 * 1024
 _DELIMITERS = ",;\t|"
@@ -133,12 +133,19 @@ def find_form(path: Path, interface: Interface) -> CsvForm:
             raw = file.read(_SAMPLE_BYTES)
     except OSError as error:
         raise ConfigProblem("connect.file-unreadable", path=str(path), reason=error.strerror or str(error)) from error
+    try:
+        return _form_in(raw, path, interface)
+    except (csv.Error, LookupError) as error:  # an unknown encoding, a field beyond csv's own limit
+        raise ConfigProblem("connect.file-unreadable", path=str(path), reason=str(error)[:200]) from error
+
+
+def _form_in(raw: bytes, path: Path, interface: Interface) -> CsvForm:
     encoding, bom = _encoding(raw, interface.term("encoding"))
-    text = raw.decode(encoding, "replace").removeprefix("\ufeff")
+    text = raw.decode(encoding, "replace").removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     lines = text.split("\n")[:200]
     if len(raw) == _SAMPLE_BYTES and len(lines) > 1:
         lines.pop()
-    lines = [line.rstrip("\r") for line in lines if line.strip()]
+    lines = [line for line in lines if line.strip()]
     if not lines:
         raise ConfigProblem("connect.file-unreadable", path=str(path), reason="it is empty")
     delimiter = interface.term("delimiter") or _delimiter(lines)
@@ -277,7 +284,7 @@ def _slices(
             name: _typed_column(whole.column(name), form.decimal) for name in form.columns if name != form.time_column
         }
         instants = pa.array([time for time in times if time is not None], pa.int64())
-        rows = _melt(columns, instants, delivery.clock.now())
+        rows = melt(columns, instants, delivery.clock.now())
         yield _Piece("readings", rows, lines, whole.num_rows, bad)
 
 
@@ -329,7 +336,7 @@ def _typed_column(texts: Any, decimal: str, kind: str | None = None) -> Any:
     return bare
 
 
-def _melt(columns: dict[str, Any], instants: Any, receive: int) -> pa.RecordBatch:
+def melt(columns: dict[str, Any], instants: Any, receive: int) -> pa.RecordBatch:
     """One reading for each cell: signal is the column, a missing cell is a bad reading without a value."""
     import numpy as np
     import pyarrow as pa
@@ -404,23 +411,23 @@ def _parquet_pieces(path: Path, file: Any, column: str | None, delivery: Deliver
                     bad = [(done + row, "time", "") for row in empty]
                 whole = batch.filter(pc.is_valid(times))
                 instants = whole.column(column).cast(pa.timestamp("ns", tz=times.type.tz)).cast(pa.int64())
-                columns = {name: _cells(whole.column(name)) for name in batch.schema.names if name != column}
+                columns = {name: cells(whole.column(name)) for name in batch.schema.names if name != column}
                 yield _Piece(
-                    "readings", _melt(columns, instants, delivery.clock.now()), batch.num_rows, whole.num_rows, bad
+                    "readings", melt(columns, instants, delivery.clock.now()), batch.num_rows, whole.num_rows, bad
                 )
                 done += batch.num_rows
         except (pa.ArrowInvalid, OSError) as error:
             raise ConfigProblem("connect.file-unreadable", path=path.name, reason=str(error)[:200]) from error
 
 
-def _cells(column: Any) -> Any:
+def cells(column: Any) -> Any:
     """A Parquet column as one of the four value types; not-a-number becomes missing, anything else its text."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     kind = column.type
     if pa.types.is_dictionary(kind):
-        return _cells(column.dictionary_decode())
+        return cells(column.dictionary_decode())
     if pa.types.is_floating(kind):
         wide = column.cast(pa.float64())
         return pc.if_else(pc.is_finite(wide), wide, pa.scalar(None, pa.float64()))
