@@ -1,4 +1,4 @@
-"""The disturbance suite: ``python -m bench.disturbances [--full] [--json] [--only D3] [--markdown FILE] [--gateway NAME=COMMAND]``.
+"""The disturbance suite: ``python -m bench.disturbances [--full] [--json] [--only D3] [--markdown FILE] [--of JSON] [--gateway NAME=COMMAND]``.
 
 Exit code 1 if guantong fails a case. Other gateways run in the same cases at the same time and are reported, not judged.
 """
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.disturbances.cases import CASES, Bench, Case, Row, command
+from bench.disturbances.ledger import Ledger
 
 COLUMNS = ("offered", "kept", "missing", "duplicated", "out_of_order", "gap_records", "undeclared", "overclaimed")
 
@@ -80,11 +81,21 @@ def main(arguments: list[str] | None = None) -> int:
         "--gateway", action="append", default=[], metavar="NAME=COMMAND", help="another gateway (see the package)"
     )
     options.add_argument("--markdown", type=Path, metavar="FILE", help="write the page of a reference here")
+    options.add_argument("--of", type=Path, metavar="JSON", help="run nothing; table or page of an earlier run")
     options.add_argument("--keep", type=Path, metavar="FOLDER", help="leave offered files, ledgers and data here")
     given = options.parse_args(arguments)
     unknown = set(given.only) - {case.id for case in CASES}
     if unknown:
         options.error(f"no such case: {', '.join(sorted(unknown))}")
+    if given.of:
+        before = json.loads(given.of.read_text("utf-8"))
+        rows = rows_of(before)
+        table = markdown(rows)
+        if given.markdown:
+            given.markdown.write_text(page(table, before, *verdict(rows)), "utf-8")
+        else:
+            print(table)
+        return 0
     with tempfile.TemporaryDirectory(prefix="disturbances-") as name:
         bench = Bench(given.keep or Path(name), full=given.full, beside=not given.alone)
         for extra in given.gateway:
@@ -126,17 +137,36 @@ def main(arguments: list[str] | None = None) -> int:
 def page(table: str, about: dict[str, Any], passed: int, failed: int) -> str:
     """The reference page, from a run that was really made."""
     return (
-        "# Disturbances\n\n"
-        f"<!-- Written by {about['command']}; do not edit. -->\n\n"
-        "What a gateway loses when the field misbehaves. *Offered* comes from the peer's own file (node-opcua, modbus-serial, sparkplug-client;\n"
-        "none of them ours), *kept* from the table after fusion. *Undeclared* are missing readings that no gap record covers, *overclaimed*\n"
-        "are kept readings that a gap record calls missing: both 0 means that the gap records say exactly what is missing. The stock asyncua\n"
-        "client ran in the same cases at the same time through lines of its own; it is reported, not judged.\n\n"
+        "<!-- Written by python -m bench.disturbances --full --markdown; do not edit. -->\n\n"
+        "# Disturbances / 干扰测试\n\n"
+        "What a gateway loses when the field misbehaves. *Offered* comes from the peer's own file (node-opcua, modbus-serial,\n"
+        "sparkplug-client; none of them ours), *kept* from the table after fusion. *Undeclared* are missing readings that no gap record\n"
+        "covers, *overclaimed* are kept readings that a gap record calls missing: both 0 means that the gap records say exactly what is\n"
+        "missing. The stock asyncua client ran in the same cases at the same time through lines of its own; it is reported, not judged.\n\n"
+        "现场出现干扰时，网关会丢失什么。offered（提供）取自对端自己的文件（node-opcua、modbus-serial、sparkplug-client，均非本项目所写），\n"
+        "kept（保留）取自融合之后的数据表。undeclared 是缺失且没有任何缺口记录说明的读数，overclaimed 是已保留却被缺口记录称为缺失的读数；\n"
+        "两者均为 0，说明缺口记录与实际缺失完全一致。原版 asyncua 客户端在同一时间、同样的干扰下经各自的线路运行，只列出结果，不作评判。\n\n"
         f"{table}\n\n"
-        f"{passed} passed, {failed} failed. One run of `{about['command']}`: {about['seconds']} s, {about['cores']} cores, Python {about['python']}.\n"
+        f"{passed} passed, {failed} failed. One run of `{about['command']}`: {about['seconds']:.0f} s on {about['cores']} cores at a load of\n"
+        f"{about['load']:.1f}, Python {about['python']}.\n"
         "Any gateway can be measured: `python -m bench.disturbances --gateway NAME=COMMAND`; the small port it has to serve is described in\n"
         "`bench/disturbances/__init__.py`.\n"
     )
+
+
+def rows_of(document: dict[str, Any]) -> list[Row]:
+    """The rows of an earlier run's JSON."""
+    return [
+        Row(
+            one["case"],
+            one["gateway"],
+            one["form"],
+            Ledger(**one["ledger"]) if one["ledger"] else None,
+            list(one["complaints"]),
+            one["facts"],
+        )
+        for one in document["rows"]
+    ]
 
 
 if __name__ == "__main__":

@@ -19,7 +19,9 @@ from asyncua.ua.ua_binary import struct_to_binary
 
 from guantong.connect.opcua.rules import (
     Hole,
+    Security,
     after,
+    channel_of,
     companions,
     following,
     grouped,
@@ -145,6 +147,18 @@ def test_a_scheme_that_is_not_known_is_refused():
     scheme = SecurityScheme("x", "oauth2")
     with pytest.raises(ConfigProblem):
         security_of(Interface("m", "opcua", "opc.tcp://h/", security=("x",), schemes=(scheme,)))
+
+
+def test_the_strongest_channel_is_proposed_where_a_server_takes_no_open_one():
+    offered = ["Sign Basic256Sha256", "SignAndEncrypt Basic256", "SignAndEncrypt Basic256Sha256"]
+    scheme = channel_of(offered, "ab" * 32)
+
+    assert scheme is not None
+    assert security_of(Interface("m", "opcua", "opc.tcp://h/", security=(scheme.name,), schemes=(scheme,))) == (
+        Security("Basic256Sha256", "SignAndEncrypt", "anonymous", "ab" * 32)
+    )
+    assert channel_of([*offered, "None_ None"], "") is None
+    assert channel_of(["SignAndEncrypt Basic256"], "") is None
 
 
 def test_companion_models_are_told_by_their_namespaces():

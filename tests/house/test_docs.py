@@ -66,7 +66,8 @@ async def test_the_reference_is_what_the_script_writes_from_the_tables_of_the_co
 
     differing = [name for name, text in made.items() if not (DOCS / name).exists() or text_of(DOCS / name) != text]
     assert differing == [], "run: python scripts/make_docs.py"
-    assert {f"reference/{page.name}" for page in (DOCS / "reference").iterdir()} == {
+    measured = {"reference/disturbances.md"}  # written by a run, not from the code
+    assert {f"reference/{page.name}" for page in (DOCS / "reference").iterdir()} - measured == {
         name for name in made if name.startswith("reference/")
     }
 

@@ -137,14 +137,18 @@ async def _agent(url: str, now: str, http: Http, settings: ConnectSettings) -> P
 
 async def _opcua(url: str, now: str, settings: ConnectSettings) -> Proposal:
     interface = Interface("opcua", "opcua", url, created=now)  # refuses secrets before anything is opened
-    from guantong.connect.opcua import look
+    from guantong.connect.opcua import channel_of, look
 
     offers, facts = await look(url, settings.connect_timeout_s)
     host = urlsplit(url).hostname or "opcua"
     name = _name(f"opcua-{host}-{urlsplit(url).port or 4840}", "opcua")
-    return Proposal(
-        url, replace(interface, name=name, title=str(facts.get("server") or host), properties=offers), offers, facts
-    )
+    interface = replace(interface, name=name, title=str(facts.get("server") or host), properties=offers)
+    channel = channel_of(facts["security"], facts["certificate"])
+    if (
+        channel is not None
+    ):  # the server wants no open channel: what is proposed names its certificate, for a person to compare
+        interface = replace(interface, security=(channel.name,), schemes=(channel,))
+    return Proposal(url, interface, offers, facts)
 
 
 _LISTEN_S = 3.0

@@ -4,6 +4,6 @@ The stack is asyncua; session, reconnect and subscription are our own (see :mod:
 """
 
 from guantong.connect.opcua.reader import OpcUaReader, look
-from guantong.connect.opcua.rules import OVERFLOW, PROFILES, Profile, profile_of, unece_code
+from guantong.connect.opcua.rules import OVERFLOW, PROFILES, Profile, channel_of, profile_of, unece_code
 
-__all__ = ["OVERFLOW", "PROFILES", "OpcUaReader", "Profile", "look", "profile_of", "unece_code"]
+__all__ = ["OVERFLOW", "PROFILES", "OpcUaReader", "Profile", "channel_of", "look", "profile_of", "unece_code"]

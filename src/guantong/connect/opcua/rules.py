@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from guantong.base.errors import ConfigProblem
-from guantong.connect.model import Interface
+from guantong.connect.model import Interface, SecurityScheme
 
 __all__ = [
     "COMPANIONS",
@@ -23,6 +23,7 @@ __all__ = [
     "Profile",
     "Security",
     "after",
+    "channel_of",
     "companions",
     "following",
     "grouped",
@@ -259,6 +260,19 @@ def security_of(interface: Interface) -> Security:
         else:
             raise ConfigProblem("connect.security-unsupported", name=interface.name, scheme=kind)
     return Security(policy, mode, identity, thumbprint)
+
+
+def channel_of(offered: Iterable[str], thumbprint: str) -> SecurityScheme | None:
+    """The scheme to propose for what a server offers (``Sign Basic256Sha256``, …); None where it takes an open channel, or none we keep."""
+    kept = set(offered)
+    if "None_ None" in kept:
+        return None
+    for mode in ("SignAndEncrypt", "Sign"):
+        for policy in ("Aes256_Sha256_RsaPss", "Basic256Sha256", "Aes128_Sha256_RsaOaep"):
+            if f"{mode} {policy}" in kept:
+                terms = (("thumbprint", thumbprint), ("uav_securityMode", mode), ("uav_securityPolicy", policy))
+                return SecurityScheme("opcua_channel_sc", "uav_channelsec", terms)
+    return None
 
 
 def unece_code(unit_id: int) -> str | None:
