@@ -15,7 +15,6 @@ from guantong.prove.figure import FIGURE_KINDS
 
 __all__ = [
     "ENTRY_KINDS",
-    "KEY_ROTATED",
     "LOG_FORKED",
     "PACKAGE_MADE",
     "Alarm",
@@ -292,20 +291,4 @@ LOG_FORKED = EntryKind(
     },
 )
 
-KEY_ROTATED = EntryKind(
-    "prove.key-rotated",
-    "The key that signs the log and receipts was replaced; the statement is signed by the new key, and by the old one where it is still at hand.",
-    "签署日志和回执的密钥已更换；声明由新密钥签名，旧密钥尚在手时也由其签名。",
-    {
-        "type": "object",
-        "required": ["statement", "reason", "signedByOld"],
-        "additionalProperties": False,
-        "properties": {
-            "statement": {"type": "string"},
-            "reason": {"type": "string", "enum": ["planned", "lost", "compromised"]},
-            "signedByOld": {"type": "boolean"},
-        },
-    },
-)
-
-ENTRY_KINDS = (*FIGURE_KINDS, PACKAGE_MADE, LOG_FORKED, KEY_ROTATED)
+ENTRY_KINDS = (*FIGURE_KINDS, PACKAGE_MADE, LOG_FORKED)
