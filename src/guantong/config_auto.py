@@ -60,6 +60,7 @@ ROWS: tuple[tuple[str, type, Any, str, str, bool], ...] = (
     ('fuse.clock-window-s', float, 2.0, "Length of one window of the offset estimate.", "估计时钟偏差时一个窗口的长度（秒）。", False),
     ('fuse.clock-min-rows', int, 3, "Rows a window needs to be judged.", "一个窗口至少要有多少行才能下判断。", False),
     ('fuse.late-s', float, 3.0, "How far behind its source's newest time a reading may arrive.", "读数落后于其来源最新时间多少秒以内仍算准时。", False),
+    ('fuse.late-sources', tuple, (), "The same for single sources, as source=seconds.", "个别来源的同一设定，写作 来源=秒数。", False),
     ('fuse.late-run', int, 3, "Fewer late readings of a signal are counted but make no finding (a start sends one old value per signal).", "同一信号迟到的读数少于此数时只计数，不作为发现。", False),
     ('fuse.duplicate-run', int, 10, "Fewer repeated readings of a signal in a row make no finding (a reconnect repeats one or two).", "同一信号连续重复的读数少于此数时不作为发现（重连通常会重复一两条）。", False),
     ('fuse.unit-run', int, 8, "Rows a stretch in another unit must have.", "至少连续多少行单位有误才认定为混用单位。", False),
