@@ -603,7 +603,12 @@ ACTIONS: tuple[Action, ...] = (
         (Field("from", required=False), Field("to", required=False)),
         auditing.regulator,
     ),
-    Action("/audit/deposit", "A deposit of evidence about an agreement", (Field("agreement"),), auditing.deposit),
+    Action(
+        "/audit/deposit",
+        "A deposit of evidence about an agreement",
+        (Field("agreement"), Field("uscc", required=False), Field("partner_uscc", required=False)),
+        auditing.deposit,
+    ),
     Action("/audit/invite", "A one-time link that may only read", (), auditing.invite),
     Action("/evidence/trust", "The trust file of this node", (), trust),
     Action("/evidence/package", "Make the evidence package of an agreement", (Field("agreement"),), package),
