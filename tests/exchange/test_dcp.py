@@ -8,6 +8,7 @@ import gzip
 import os
 
 import orjson
+import pyarrow as pa
 import pytest
 
 from guantong.base.canonical import b64url
@@ -562,3 +563,22 @@ def test_a_credential_and_a_presentation_survive_a_round_trip():
         assert (credential.version, credential.issuer, credential.types[-1]) == (version, "did:web:a", "X")
         vp = presentation_in(made_presentation(key, "k", "did:web:b", "did:web:c", [text], version, at=0, jti="1"))
         assert (vp.holder, vp.audience, vp.credentials[0].text) == ("did:web:b", ("did:web:c",), text)
+
+
+async def test_a_revocation_stops_a_delivery_that_runs_and_the_next_ones(space, clock, network, agreed, started):
+    leader, member, provider = await space(chunk_rows=1000)
+    provider.table = pa.table({"signal": list(range(300_000)), "value": [os.urandom(8).hex()] * 300_000})
+    await join(leader, member)
+    transfer = await started(provider, member, await agreed(provider, member))
+    pulling = member.exchange.pull(member.did, transfer)
+    first = await anext(pulling)
+    assert first.num_rows == 1000
+    await leader.exchange.issuer.revoke(leader.did, member.did, MEMBERSHIP)
+    clock.advance(61)
+
+    with pytest.raises(GuantongError):
+        async for _ in pulling:
+            pass
+    with pytest.raises(GuantongError):
+        async for _ in member.exchange.pull(member.did, transfer):
+            pass

@@ -104,6 +104,7 @@ class Claims:
         self._settings = settings
         self._token_for = token_for
         self._standing: dict[tuple[str, str], Standing] = {}
+        self._ended: dict[tuple[str, str], str] = {}
         self._asking: dict[tuple[str, str, str], asyncio.Task[Standing]] = {}
         self._lists: dict[tuple[str, str], tuple[StatusList, int]] = {}
         self._schemas: dict[str, tuple[Any, int]] = {}
@@ -131,6 +132,8 @@ class Claims:
         Looks at status lists again once they are older than they may be kept; needs no token of the partner.
         """
         standing = self._standing.get((participant, partner))
+        if (participant, partner) in self._ended:
+            return self._ended[(participant, partner)]
         if standing is None or not self._settings.required_credentials:
             return ""
         now = self._clock.now()
@@ -140,7 +143,9 @@ class Claims:
             until = await self._checked(standing.credentials, holder=partner)
         except Refused as error:
             self._standing.pop((participant, partner), None)
-            return str(error.facts.get("reason"))
+            # until it proves itself anew: its next message does, or is refused
+            self._ended[(participant, partner)] = str(error.facts.get("reason"))
+            return self._ended[(participant, partner)]
         except Retryable as error:
             return f"its status can't be read ({error.code})"
         self._standing[(participant, partner)] = replace(standing, until=until)
@@ -176,6 +181,7 @@ class Claims:
         if len(self._standing) >= self._settings.process_cache:
             self._standing.pop(next(iter(self._standing)))
         self._standing[(participant, partner)] = standing
+        self._ended.pop((participant, partner), None)
         return standing
 
     async def _presentations(self, participant: str, partner: str, access_token: str) -> list[Presentation]:

@@ -192,6 +192,7 @@ class DataPlane:
             raise Refused("records.limit-reached", name=f"deliveries of {agreement.id}", limit=terms.count)
         if not refusal and terms.purposes and not set(purpose.split(", ")) <= set(terms.purposes):
             refusal = f"purpose: {purpose} was not agreed"
+        refusal = refusal or await self.hosting.claims.still(participant, transfer.partner)
         if not refusal:
             verdict = await self.hosting.decide(
                 Access(
@@ -248,7 +249,10 @@ class DataPlane:
     async def _still(self, participant: str, pid: str, terms: Terms) -> bool:
         transfer = await self._transfers.processes.get(participant, pid)
         now = self.hosting.clock.now()
-        return transfer.state == "STARTED" and (terms.not_after is None or now <= terms.not_after)
+        if transfer.state != "STARTED" or (terms.not_after is not None and now > terms.not_after):
+            return False
+        # a credential that was revoked ends a delivery that runs, once its status may be looked at again
+        return not await self.hosting.claims.still(participant, transfer.partner)
 
     def _terms_of(self, agreement: Agreement) -> Terms:
         terms = self._terms.get(agreement.policy_hash)

@@ -46,7 +46,10 @@ class Renewal:
         Raises Refused ``exchange.token-refused`` (the client) and ``exchange.grant-refused`` (the grant).
         """
         hosting = self._hosting
-        caller = await hosting.tokens.identify(audience or participant, authorization)
+        if audience in ("", participant):
+            caller = await hosting.identify(participant, authorization)  # with its claims, like any message
+        else:
+            caller = await hosting.tokens.identify(audience, authorization)
         if form.get("grant_type") != "refresh_token":
             raise Refused("exchange.grant-refused", reason="its grant_type is not refresh_token")
         async with self._transfers.processes.lock(participant, pid):
