@@ -30,6 +30,10 @@ ERRORS: dict[str, ErrorRow] = {
         "config", 501, 2,
         "{feature} needs the extra “{extra}”, which is not installed.", 'Run: pip install "guantong[{extra}]"',
         "{feature} 需要扩展 {extra}，但尚未安装。", '请运行：pip install "guantong[{extra}]"'),
+    "base.identifier-wrong": ErrorRow(
+        "skip", 400, 4,
+        "“{text}” is no {kind}: its form or its check characters are wrong.", "Copy it again from the licence, the register or the partner's own document.",
+        "“{text}” 不是有效的 {kind}：格式或校验位不符。", "请从营业执照、登记系统或对方文件中重新抄录。"),
     "base.key-unreadable": ErrorRow(
         "config", 500, 2,
         "The key {name} can't be read.", "Restore the file from a back-up, or rotate the key.",
@@ -366,6 +370,10 @@ ERRORS: dict[str, ErrorRow] = {
         "The table {table} can't be committed: {reason}.", "Free disk space or check the object store; the rows are safe in the log and are committed later.",
         "数据表 {table} 无法提交：{reason}。", "请腾出磁盘空间或检查对象存储；数据已在日志中，稍后会再次提交。"),
     # fuse
+    "fuse.aggregate-unknown": ErrorRow(
+        "skip", 400, 4,
+        "This can't be aggregated: {name}.", "Names are those of OPC UA Part 13 that guantong has; at most a million intervals of more than nothing.",
+        "无法聚合：{name}。", "名称采用 OPC UA 第 13 部分中贯通支持的聚合；区间须大于零且不超过一百万个。"),
     "fuse.limits-invalid": ErrorRow(
         "config", 400, 2,
         "These limits can't be used: {reason}.", "Correct the limits and state them again.",
@@ -382,6 +390,10 @@ ERRORS: dict[str, ErrorRow] = {
         "skip", 404, 4,
         "There is no open suggestion {id}.", "Ask for the suggestions again; it may have been decided.",
         "没有待处理的建议 {id}。", "请重新列出建议，它可能已有结论。"),
+    "fuse.too-few-readings": ErrorRow(
+        "skip", 422, 4,
+        "Too few readings: {found} of {wanted}.", "Choose a longer window, or signals that change in it.",
+        "读数太少：{found}，需要 {wanted}。", "请选择更长的时段，或选择在其中有变化的信号。"),
     # describe
     "describe.bad-cursor": ErrorRow(
         "skip", 400, 4,
@@ -875,8 +887,8 @@ ERRORS: dict[str, ErrorRow] = {
         "环节“{stage}”没有应答：{reason}。", "请在“设置”页查看其运行状态；它会自动重启。"),
     "web.read-only": ErrorRow(
         "refused", 403, 1,
-        "This session is an auditor's: it may read contracts, grades, evidence and invoices, and change nothing.", "Ask the node's owner to do it, or for a link of an owner (guantong link).",
-        "当前会话为审计会话：可查看合约、分级、存证和账单，不能作任何改动。", "请由节点所有者操作，或向其索取所有者的登录链接（guantong link）。"),
+        "This session is an auditor's: it may read contracts, grades, evidence and invoices, and change nothing.", "Ask the node's owner to do it, or for an owner's link (guantong sign-in).",
+        "当前会话为审计会话：可查看合约、分级、存证和账单，不能作任何改动。", "请由节点所有者操作，或向其索取所有者的登录链接（guantong sign-in）。"),
     "web.unreachable": ErrorRow(
         "retry", 504, 3,
         "{url} did not answer: {reason}.", "Check that the other side runs and that a firewall lets the connection through; it is tried again.",

@@ -111,14 +111,16 @@ def audit_regulator(place: Place, start: str | None, end: str | None, out: Path)
     show_default=True,
     help="File to write. / 写入的文件。",
 )
+@click.option("--uscc", help="Own unified social credit code. / 本方统一社会信用代码。")
+@click.option("--partner-uscc", help="The partner's. / 对方统一社会信用代码。")
 @at_node
-def audit_deposit(place: Place, agreement: str, out: Path) -> None:
+def audit_deposit(place: Place, agreement: str, out: Path, uscc: str | None, partner_uscc: str | None) -> None:
     """A deposit of evidence (存证包) about a product under an agreement. It is not a registration certificate.
 
     某合约项下产品的存证包。它不是登记证书。
     """
     with place.desk() as desk:
-        content = desk.act_for_bytes("/audit/deposit", agreement=agreement)
+        content = desk.act_for_bytes("/audit/deposit", agreement=agreement, uscc=uscc, partner_uscc=partner_uscc)
     write_file(out, content)
     place.say({"file": str(out), "bytes": len(content)}, lambda made: f"{made['file']}  ({made['bytes']} B)")
 

@@ -16,6 +16,7 @@ from sqlalchemy import and_, select
 from guantong.base.canonical import b64, canonical_bytes, digest
 from guantong.base.clock import iso, parse_iso
 from guantong.base.errors import GuantongError, Skippable
+from guantong.base.identifiers import normal
 from guantong.prove.rules import write_zip
 from guantong.records.tables import LEAVES
 from guantong.web.ask import Ask, time_of
@@ -234,7 +235,7 @@ async def deposit(rooms: Rooms, ask: Ask) -> bytes:
             {"kind": item.kind, "size": item.size, "at": time_of(item.at), "ref": dict(item.ref)}
             for item in view.anchors
         ],
-        "parties": [{"did": me, "uscc": None}, {"did": one.partner, "uscc": None}],
+        "parties": [{"did": me, "uscc": _uscc(ask, "uscc")}, {"did": one.partner, "uscc": _uscc(ask, "partner_uscc")}],
         "rights": None
         if rights is None
         else {
@@ -256,6 +257,12 @@ async def deposit(rooms: Rooms, ask: Ask) -> bytes:
     except GuantongError as error:
         files["evidence-missing.txt"] = f"{error}\n".encode()
     return write_zip(files)
+
+
+def _uscc(ask: Ask, name: str) -> str | None:
+    """A unified social credit code as given, its check characters verified; None where none was."""
+    given = str(ask.query.get(name) or "").strip()
+    return normal("uscc", given) if given else None
 
 
 async def invite(rooms: Rooms, ask: Ask) -> dict[str, Any]:
