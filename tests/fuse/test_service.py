@@ -608,3 +608,48 @@ async def test_a_signal_is_judged_by_the_limits_stated_for_it_and_the_statement_
         await shop.fuse.quality(WHO, signal + 1)
 
     assert caught.value.code == "fuse.no-such-signal"
+
+
+async def test_readings_are_read_as_they_were_known_by_position_and_by_time_of_arrival(shop):
+    first = [("t", START + index * NS, float(index), index, START + (index + 1) * NS) for index in range(5)]
+    await shop.take(batch(first))
+    await shop.take(batch([("t", START + 2 * NS, 99.0, 2, START + 60 * NS)]))  # a correction by the source
+    signal = (await shop.fuse.signals(WHO))[0].id
+
+    async def known(**when: int) -> list[float]:
+        return (await shop.fuse.as_of(WHO, [signal], **when))["value_f64"].to_pylist()
+
+    assert await known() == [0, 1, 99, 3, 4]
+    assert await known(position=1) == [0, 1, 2, 3, 4]
+    assert await known(received=START + 30 * NS) == [0, 1, 2, 3, 4]
+    assert await known(received=START + 3 * NS) == [0, 1, 2]
+
+
+async def test_a_source_has_a_watermark_with_the_lateness_allowed_to_it(tmp_path, clock):
+    shop = await Shop(tmp_path, clock, FuseSettings(late_sources=("slow=60",))).open()
+    rows = [("t", START + index * NS, float(index), index, START + index * NS + 5_000_000) for index in range(10)]
+    await shop.take(batch(rows, live=True), batch(rows, "slow", live=True))
+    marks = {one.source: one for one in await shop.fuse.watermarks(WHO)}
+    await shop.close()
+
+    assert marks["mill"].watermark == START + 9 * NS - 3 * NS
+    assert marks["slow"].watermark == START + 9 * NS - 60 * NS
+    assert marks["slow"].newest == marks["mill"].newest == START + 9 * NS
+
+
+async def test_aggregates_lag_and_clock_are_worked_out_on_what_keep_holds(shop):
+    dice = np.random.default_rng(9)
+    walk = np.cumsum(dice.normal(0, 1, 600))
+    rows = [("a", START + index * NS, float(value)) for index, value in enumerate(walk)]
+    rows += [("b", START + (index + 4) * NS, float(value)) for index, value in enumerate(walk)]
+    await shop.take(batch(rows))
+    one, other = (signal.id for signal in await shop.fuse.signals(WHO))
+    made = await shop.fuse.aggregate(WHO, one, START, START + 600 * NS, 60, ["Average", "Count"])
+    late = await shop.fuse.lag(WHO, one, other, START, START + 700 * NS, every_s=1.0, max_lag_s=30)
+    offset, pieces = await shop.fuse.clock_of(WHO, "mill")
+
+    assert made["Count"].to_list() == [60.0] * 10
+    assert made["Average"].to_list() == pytest.approx(walk.reshape(10, 60).mean(axis=1).tolist())
+    assert abs(late.lag_s - 4) <= late.uncertainty_s
+    assert offset.offset_s == pytest.approx(0.005)
+    assert [abs(piece.ppm) < 1 for piece in pieces] == [True]

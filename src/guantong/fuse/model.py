@@ -40,6 +40,7 @@ __all__ = [
     "Signal",
     "Transformation",
     "Unit",
+    "Watermark",
 ]
 
 
@@ -178,6 +179,19 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True)
+class Watermark:
+    """How far a live source is."""
+
+    source: str
+    newest: int
+    """Newest source time that has come (aligned where the clock was off), ns."""
+    allowed_s: float
+    """How far behind it a reading may come."""
+    watermark: int
+    """``newest`` less what is allowed; what is older is late."""
+
+
+@dataclass(frozen=True, slots=True)
 class Counts:
     """The account of what arrived; ``received == kept + duplicates + quarantined`` always."""
 
@@ -306,6 +320,8 @@ class FuseSettings:
     """Rows a window needs to be judged."""
     late_s: float = 3.0
     """How far behind its source's newest time a reading may arrive."""
+    late_sources: tuple[str, ...] = ()
+    """The same for single sources, as ``source=seconds``."""
     late_run: int = 3
     """Fewer late readings of a signal are counted but make no finding (a start sends one old value per signal)."""
     duplicate_run: int = 10

@@ -9,7 +9,7 @@ from guantong.fuse.model import Correction
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["CORRECTED", "converted"]
+__all__ = ["CORRECTED", "converted", "newest_revisions"]
 
 CORRECTED = "corrected: "
 """Begins the reason of every row that fusion added and no source sent."""
@@ -44,3 +44,13 @@ def converted(rows: pa.Table, signal: int, start: int, end: int, fix: Correction
         .alias("corrections"),
     )
     return newest.to_arrow().cast(schema)
+
+
+def newest_revisions(rows: pa.Table) -> pa.Table:
+    """Of each reading among the rows the highest revision, by signal, time and sequence."""
+    import polars as pl
+
+    frame = pl.from_arrow(rows)
+    assert isinstance(frame, pl.DataFrame)
+    who = ["signal_id", "source_time", "source_ns", "sequence"]
+    return frame.sort([*who, "revision"]).unique(who, keep="last", maintain_order=True).to_arrow().cast(rows.schema)

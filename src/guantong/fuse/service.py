@@ -18,19 +18,36 @@ import orjson
 from sqlalchemy import and_, delete, func, select
 
 from guantong.base.canonical import canonical_bytes, digest
-from guantong.base.clock import Clock
+from guantong.base.clock import NS, Clock
 from guantong.base.entry import Entry
 from guantong.base.errors import GuantongError, Skippable
 from guantong.base.finding import Finding
 from guantong.fuse.aimc import mapping_from_element, mapping_to_element
 from guantong.fuse.comparison import Comparison, compare, natural
-from guantong.fuse.model import LIMITS_SET, MAPPING_SET, Correction, Counts, FuseSettings, Gap, Mapping, Part, Signal
+from guantong.fuse.model import (
+    LIMITS_SET,
+    MAPPING_SET,
+    Correction,
+    Counts,
+    FuseSettings,
+    Gap,
+    Mapping,
+    Part,
+    Signal,
+    Watermark,
+)
 from guantong.fuse.parts import part_from_json
+from guantong.fuse.revise import newest_revisions
 from guantong.fuse.stream import Stream
 from guantong.fuse.tables import CORRECTIONS, FINDINGS, GAPS, LIMITS, MAPPINGS, PARTS, SIGNALS, TALLIES
 from guantong.records import Records
 
 if TYPE_CHECKING:
+    import polars as pl
+    import pyarrow as pa
+
+    from guantong.fuse.aggregates import AggregateConfiguration
+    from guantong.fuse.clocks import DriftPiece, Lag, Offset
     from guantong.fuse.quality import Limits, SignalQuality
     from guantong.keep.service import Keep
 
@@ -185,6 +202,91 @@ class Fuse:
             )
             step.record(Entry(LIMITS_SET, {"signal": signal_id, "version": version, "limits": stated}))
         return version
+
+    async def as_of(
+        self,
+        participant: str,
+        signal_ids: Sequence[int],
+        start: int | None = None,
+        end: int | None = None,
+        *,
+        position: int | None = None,
+        received: int | None = None,
+    ) -> pa.Table:
+        """Readings as they were known then: from log entries up to ``position``, or received up to that instant (ns); highest revision.
+
+        Revisions that fusion itself added carry the entry and the time of the reading that they correct.
+        """
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        rows = await self.keep.range(participant, signal_ids, start, end, revisions=True)
+        if position is not None:
+            rows = rows.filter(pc.less_equal(rows["log_position"], position))
+        if received is not None:
+            when = pa.scalar(received // 1000, pa.int64()).cast(rows.schema.field("receive_time").type)
+            rows = rows.filter(pc.less_equal(rows["receive_time"], when))
+        return await asyncio.to_thread(newest_revisions, rows)
+
+    async def watermarks(self, participant: str) -> list[Watermark]:
+        """How far each live source is: what is older than its watermark counts as late when it comes."""
+        async with self._lock(participant):
+            return (await self._stream(participant)).watermarks()
+
+    async def aggregate(
+        self,
+        participant: str,
+        signal_id: int,
+        start: int,
+        end: int,
+        every_s: float,
+        names: Sequence[str],
+        configuration: AggregateConfiguration | None = None,
+    ) -> pl.DataFrame:
+        """Aggregates of OPC UA Part 13 over equal intervals; the reading before ``start`` gives the first bound.
+
+        Raises Skippable ``fuse.no-such-signal``, ``fuse.aggregate-unknown``.
+        """
+        from guantong.fuse.aggregates import aggregate
+
+        frame, status = await self._numbers(participant, signal_id, start - 86_400 * NS, end)
+        return await asyncio.to_thread(aggregate, *frame, status, start, end, int(every_s * NS), names, configuration)
+
+    async def lag(
+        self, participant: str, one: int, other: int, start: int, end: int, *, every_s: float, max_lag_s: float
+    ) -> Lag:
+        """How much later the second signal shows what the first shows. Raises Skippable ``fuse.too-few-readings``."""
+        from guantong.fuse.clocks import lag
+
+        first, _ = await self._numbers(participant, one, start, end)
+        second, _ = await self._numbers(participant, other, start, end)
+        return await asyncio.to_thread(lag, *first, *second, every_s=every_s, max_lag_s=max_lag_s)
+
+    async def clock_of(
+        self, participant: str, source: str, start: int | None = None, end: int | None = None
+    ) -> tuple[Offset, list[DriftPiece]]:
+        """Offset and drift of a source's clock over a window, from all its readings. Raises Skippable ``fuse.too-few-readings``."""
+        import polars as pl
+
+        from guantong.fuse.clocks import drift, lower_envelope
+
+        ids = [one.id for one in await self.signals(participant) if one.source == source]
+        rows = await self.keep.range(participant, ids, start, end)
+        frame = pl.from_arrow(rows)
+        assert isinstance(frame, pl.DataFrame)
+        frame = frame.sort("log_position", "receive_time", "source_time")
+        receive = (frame["receive_time"].dt.epoch("us") * 1000).to_numpy()
+        sent = (frame["source_time"].dt.epoch("us") * 1000 + frame["source_ns"]).to_numpy()
+        return await asyncio.to_thread(lambda: (lower_envelope(receive, sent), drift(receive, sent)))
+
+    async def _numbers(self, participant: str, signal_id: int, start: int, end: int) -> tuple[tuple[Any, Any], Any]:
+        """((times, values), status) of a signal as arrays; NaN where there is no number."""
+        from guantong.fuse.quality import frame_of
+
+        await self._known(participant, signal_id)
+        rows = await self.keep.range(participant, [signal_id], start, end)
+        frame = await asyncio.to_thread(frame_of, rows)
+        return (frame["time"].to_numpy(), frame["value"].fill_null(float("nan")).to_numpy()), rows["status"].to_numpy()
 
     async def _frame(
         self, participant: str, signal_id: int, start: int | None, end: int | None, limits: Limits | None

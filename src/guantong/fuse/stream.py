@@ -18,7 +18,7 @@ from guantong.fuse.findings import Book, signal_node, stable_id
 from guantong.fuse.identity import NEVER, Keys, Recent, first_rows, judge
 from guantong.fuse.mapping import Applied, apply_mappings
 from guantong.fuse.measures import Measures
-from guantong.fuse.model import Correction, Counts, FuseSettings, Mapping
+from guantong.fuse.model import Correction, Counts, FuseSettings, Mapping, Watermark
 from guantong.fuse.readings import Piece, clean, gather, keys_of, keys_of_clean, types_of
 from guantong.fuse.series import Series
 from guantong.fuse.tables import CORRECTIONS, FINDINGS, GAPS, MAPPINGS, SIGNALS, TALLIES
@@ -95,6 +95,14 @@ class Stream:
     def waiting(self) -> bool:
         """Something wants to be judged later, though no row may come."""
         return any(one.pending for one in self._lateness.values())
+
+    def watermarks(self) -> list[Watermark]:
+        """How far each live source is, by name."""
+        return [
+            Watermark(source, one.newest, one.allowed / NS, one.newest - one.allowed)
+            for source, one in sorted(self._lateness.items())
+            if one.newest != NEVER
+        ]
 
     # one chunk ------------------------------------------------------------------------------------------------------------------------
 
@@ -345,7 +353,7 @@ class Stream:
                 done.add(source)
                 self._arrived[source] = max(self._arrived.get(source, 0), int(receive[rows].max()))
                 clock = self._clocks.setdefault(source, SourceClock(self.settings))
-                lateness = self._lateness.setdefault(source, SourceLateness(self.settings))
+                lateness = self._lateness.setdefault(source, SourceLateness(self.settings, source))
                 times = clock.feed(receive[rows], keys.time[rows])
                 signals = np.unique(keys.signal[rows]).tolist()
                 ids += [

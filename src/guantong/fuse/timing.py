@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from guantong.base.clock import NS
+from guantong.base.errors import ConfigProblem
 from guantong.fuse.identity import NEVER, first_rows
 from guantong.fuse.model import FuseSettings
 
@@ -129,8 +130,12 @@ class Late:
 class SourceLateness:
     """Lateness of one source's live readings against the newest time that the source had sent before."""
 
-    def __init__(self, settings: FuseSettings) -> None:
-        self.allowed = int(settings.late_s * NS)
+    def __init__(self, settings: FuseSettings, source: str = "") -> None:
+        try:
+            own = {name: float(seconds) for name, _, seconds in (one.rpartition("=") for one in settings.late_sources)}
+        except ValueError as error:
+            raise ConfigProblem("fuse.limits-invalid", reason=f"fuse.late-sources: {error}") from error
+        self.allowed = int(own.get(source, settings.late_s) * NS)
         self.newest = NEVER
         self.pending: list[Late] = []
         """Late readings that aren't yet judged: a clock run may still explain them."""
