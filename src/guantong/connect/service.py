@@ -287,10 +287,10 @@ class Connect:
 
     async def _halt(self, running: _Running) -> None:
         task, running.task = running.task, None
-        if task is not None:
+        while task is not None and not task.done():
+            # once is not always enough: a cancellation that meets the end of what is awaited can be swallowed there
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await asyncio.wait({task}, timeout=1.0)
         with contextlib.suppress(GuantongError):  # a sink that refuses has said so already
             await running.delivery.close()
 
