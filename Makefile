@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup setup-dev peers demo test lint bench disturbances conformance soak clean
+.PHONY: help setup setup-dev peers demo test lint bench disturbances conformance fuzz soak clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -55,6 +55,9 @@ disturbances: peers ## Twelve disturbances of the field, with what was lost in e
 
 conformance: setup-dev ## The field's conformance kits
 	$(BIN)/python -m tests.conformance
+
+fuzz: setup-dev ## Every parser of machine data, 30 s each
+	$(BIN)/python -m tests.fuzz
 
 soak: setup-dev ## 10,000 seeds of two simulated nodes
 	$(BIN)/python -m tests.simulation --seeds 10000
