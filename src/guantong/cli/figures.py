@@ -196,7 +196,11 @@ def figure_challenge(place: Place, name: str, count: int) -> None:
 
     抽查带证数：抽取数据块、打开并重新计算。有误时退出码为 1。
     """
-    with place.desk(serving=True) as desk:
+    with place.desk() as desk:
+        kept = desk.act("/figures/list")["figures"]
+    # whose seller is a partner can only be challenged where the partner reaches us
+    bought = any(one["figure"] == name and one["role"] == "buyer" for one in kept)
+    with place.desk(serving=bought) as desk:
         data = desk.act("/figures/challenge", figure=name, count=count)
     data.pop("next", None)
     place.say(data, _checked)

@@ -228,16 +228,16 @@ def netting() -> None:
 
 
 @netting.command("clear")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("debts", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="File for the certificates. / 证书写入的文件。")
 @at_node
-def netting_clear(place: Place, file: Path, out: Path | None) -> None:
+def netting_clear(place: Place, debts: Path, out: Path | None) -> None:
     """Set off the debts of a CSV file (debtor, creditor, amount, currency) and record it.
 
     对 CSV 文件中的债务（debtor、creditor、amount、currency）轧差并存证。
     """
     with place.desk() as desk:
-        data = desk.act("/netting/clear", table=read_text(file))
+        data = desk.act("/netting/clear", table=read_text(debts))
     if out is not None:
         write_file(out, json.dumps(data["certificates"], ensure_ascii=False, indent=1).encode("utf-8"))
     columns = ("currency", "gross", "cancelled", "inputRoot", "outputRoot")
