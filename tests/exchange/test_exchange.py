@@ -1049,3 +1049,52 @@ async def test_a_partner_that_calls_again_gets_at_once_what_waited_for_it(compan
     done = await consumer.exchange.wait_transfer(consumer.did, pid, timeout_s=5)
 
     assert (waited, done.state) == ("REQUESTED", "STARTED")
+
+
+@pytest.mark.parametrize("status", [404, 409])
+async def test_a_start_that_comes_too_early_is_repeated(pair, agreed, started, network, status):
+    provider, consumer = pair
+    agreement_id = await agreed(provider, consumer)
+    early = []
+
+    def not_yet(method, url, body):
+        if url.endswith("/start") and len(early) < 3:
+            early.append(url)
+            return Response(status, b"")
+        return None
+
+    network.before.append(not_yet)
+    await pulled(consumer, await started(provider, consumer, agreement_id))
+
+    assert len(early) == 3
+
+
+async def test_a_start_may_overtake_the_answer_to_its_request(pair, agreed, network):
+    provider, consumer = pair
+    agreement_id = await agreed(provider, consumer)
+    real = network.request
+
+    async def slow(method, url, **options):
+        answer = await real(method, url, **options)
+        if url.endswith("/transfers/request"):
+            await asyncio.sleep(0.1)
+        return answer
+
+    network.request = slow
+    pid = await consumer.exchange.request_transfer(consumer.did, agreement_id)
+    done = await consumer.exchange.wait_transfer(consumer.did, pid, timeout_s=5)
+    table = await pulled(consumer, pid)
+
+    assert (done.state, table.num_rows) == ("STARTED", 3)
+
+
+async def test_processes_that_memory_has_let_go_are_taken_up_from_the_records(companies, agreed, started):
+    provider = await companies("localhost:7001", process_cache=1)
+    consumer = await companies("localhost:7002", process_cache=1)
+
+    agreements = [await agreed(provider, consumer) for _ in range(3)]
+    transfers = [await started(provider, consumer, agreement_id) for agreement_id in agreements]
+    tables = [await pulled(consumer, transfer_id) for transfer_id in transfers]
+
+    assert [table.num_rows for table in tables] == [3, 3, 3]
+    assert [(await provider.exchange.agreement(provider.did, one)).state for one in agreements] == ["final"] * 3
