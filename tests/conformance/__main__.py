@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-KITS = ("dsp", "dcp", "sumdb", "sigstore", "openssl-ts", "rfc3161", "evm", "verifier")
+KITS = ("dsp", "dcp", "openapi", "sumdb", "sigstore", "openssl-ts", "rfc3161", "evm", "verifier")
 """Folders with a ``run.py`` that prints ``<kit>: N passed, N failed, N skipped`` and exits 0 only if something passed and nothing failed."""
 
 
