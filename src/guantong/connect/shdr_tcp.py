@@ -54,6 +54,7 @@ class ShdrReader:
     def __init__(self, interface: Interface) -> None:
         self._interface = interface
         self._host, self._port = address(interface.base)
+        self._heard_at: int | None = None
 
     async def run(self, delivery: Delivery) -> None:
         """Connect and read; raises Retryable ``connect.unreachable``, ``connect.lost``, ``connect.silent``."""
@@ -68,13 +69,19 @@ class ShdrReader:
         try:
             lost_at, now = delivery.lost_at, delivery.clock.now()
             if lost_at is not None:  # SHDR has no numbers: what fell into the interruption can't be counted, only dated
+                # a line that died silently lost what came after the last we heard, not after we noticed
+                since = lost_at if self._heard_at is None else min(lost_at, self._heard_at)
                 delivery.gap(
-                    since=lost_at, until=now, count=0, unit="time", reason="connection lost", start=lost_at, end=now
+                    since=since, until=now, count=0, unit="time", reason="connection lost", start=since, end=now
                 )
             await delivery.connected(
                 names=names_of(self._interface.properties), units=units_of(self._interface.properties)
             )
-            await _Conversation(self._interface, delivery, reader, writer).run()
+            conversation = _Conversation(self._interface, delivery, reader, writer)
+            try:
+                await conversation.run()
+            finally:
+                self._heard_at = conversation.heard_at or self._heard_at
         finally:
             writer.close()
             with contextlib.suppress(OSError, asyncio.CancelledError):
@@ -93,6 +100,8 @@ class _Conversation:
         self._interval_s: float | None = None
         self._offset = 0
         self._skipping = False
+        self.heard_at: int | None = None
+        """When bytes last came (ns)."""
 
     async def run(self) -> None:
         settings = self._delivery.settings
@@ -117,6 +126,7 @@ class _Conversation:
                     if not data:
                         await self._ended(rest)
                         raise Retryable("connect.lost", base=self._base, reason="closed by the other side")
+                    self.heard_at = self._delivery.clock.now()
                     rest = await self._take(rest + data)
                     heard = loop.time()  # only now: a slow sink of ours is not the adapter's silence
                 if loop.time() - pinged >= every_s:
