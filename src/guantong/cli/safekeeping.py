@@ -37,26 +37,26 @@ def _passphrase(file: Path | None, *, twice: bool) -> str:
 
 
 @main.command()
-@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@click.argument("target", metavar="FILE", type=click.Path(path_type=Path))
 @passphrase_option
 @at_node
-def backup(place: Place, file: Path, passphrase_file: Path | None) -> None:
+def backup(place: Place, target: Path, passphrase_file: Path | None) -> None:
     """Write everything of the node into one encrypted file, while it runs: data, records, evidence and keys.
 
     把节点的全部内容（数据、记录、存证与密钥）写入一个加密文件，节点可照常运行。
     """
     secret = _passphrase(passphrase_file, twice=True)
     with place.desk() as desk:
-        made = desk.act("/settings/backup", out=str(file.expanduser().resolve()), passphrase=secret)
+        made = desk.act("/settings/backup", out=str(target.expanduser().resolve()), passphrase=secret)
     made.pop("next", None)
     place.say(made, facts)
 
 
 @main.command()
-@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@click.argument("target", metavar="FILE", type=click.Path(path_type=Path))
 @passphrase_option
 @at_node
-def restore(place: Place, file: Path, passphrase_file: Path | None) -> None:
+def restore(place: Place, target: Path, passphrase_file: Path | None) -> None:
     """Open a back-up into an empty directory. Read "Back up and restore" first: partners may have seen more than the back-up holds.
 
     把备份恢复到空目录。请先阅读《备份与恢复》：伙伴见过的存证可能比备份中的更新。
@@ -65,7 +65,7 @@ def restore(place: Place, file: Path, passphrase_file: Path | None) -> None:
     from guantong.keep.doctor import check as examine
 
     directory = Path(place.config["node.directory"]).expanduser().resolve()
-    made = open_backup(file, _passphrase(passphrase_file, twice=False), directory)
+    made = open_backup(target, _passphrase(passphrase_file, twice=False), directory)
     seal = _seal(place, directory)
     made |= {"directory": str(directory), "broken": [one.file for one in examine(directory, seal)]}
     place.say(made, facts)
@@ -120,7 +120,7 @@ def repair(place: Place, rebuild: str | None) -> None:
 
 @main.command()
 @click.argument("kind", metavar="KIND")
-@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@click.argument("target", metavar="FILE", type=click.Path(path_type=Path))
 @click.option(
     "--format",
     "form",
@@ -137,7 +137,7 @@ def repair(place: Place, rebuild: str | None) -> None:
 def export(
     place: Place,
     kind: str,
-    file: Path,
+    target: Path,
     form: str | None,
     signal: tuple[int, ...],
     start: str | None,
@@ -149,7 +149,7 @@ def export(
     把数据写入文件：KIND 为 readings、measurements 或数据表名。
     """
     chosen = form or {".parquet": "parquet", ".csv": "csv", ".arrow": "arrow", ".arrows": "arrow"}.get(
-        file.suffix.lower()
+        target.suffix.lower()
     )
     if chosen is None:
         raise Skippable("keep.query-invalid", reason="say the format with --format, or by the file's ending")
@@ -158,8 +158,8 @@ def export(
     query += [("revisions", "1")] if revisions else []
     with place.desk() as desk:
         content = desk.fetch(f"/export/{quote(kind, safe='')}?{urlencode(query)}")
-    write_file(file, content)
-    place.say({"file": str(file), "format": chosen, "bytes": len(content)}, facts)
+    write_file(target, content)
+    place.say({"file": str(target), "format": chosen, "bytes": len(content)}, facts)
 
 
 @main.command()
