@@ -653,3 +653,34 @@ async def test_aggregates_lag_and_clock_are_worked_out_on_what_keep_holds(shop):
     assert abs(late.lag_s - 4) <= late.uncertainty_s
     assert offset.offset_s == pytest.approx(0.005)
     assert [abs(piece.ppm) < 1 for piece in pieces] == [True]
+
+
+async def test_a_suggestion_is_confirmed_as_a_mapping_and_a_rejected_one_is_not_made_again(shop):
+    rows = [
+        ("Spindle_Speed", START, 1200.0),
+        ("coolant_temp", START, 68.0),
+        ("Feed_Pressure", START, 3.0),
+        ("note", START, "x"),
+    ]
+    units = {"Spindle_Speed": "rpm", "coolant_temp": "°F", "Feed_Pressure": "mm"}
+    await shop.take(batch(rows, note={"units": units}))
+    names = {one.id: one.native_id for one in await shop.fuse.signals(WHO)}
+    made = {names[one.signal]: one for one in await shop.fuse.suggestions(WHO)}
+    await shop.fuse.decide(WHO, made["coolant_temp"].id, confirm=True)
+    await shop.fuse.decide(WHO, made["Spindle_Speed"].id, confirm=False)
+    await shop.take(batch([("coolant_temp", START + NS, 212.0)]))
+    (mapping,) = await shop.fuse.mappings(WHO)
+
+    assert {name: (one.target, one.confidence) for name, one in made.items()} == {
+        "Spindle_Speed": ("ROTARY_VELOCITY", 1.0),
+        "coolant_temp": ("TEMPERATURE", 1.0),
+    }  # a pressure in millimetres is none
+    assert made["coolant_temp"].reasons == ("name: temp", "unit: [degF]", "range")
+    assert mapping.transformations == (Unit("[degF]", "Cel"),)
+    assert (await shop.rows()).filter(pl.col("source_time") > pl.col("source_time").min())[
+        "value_f64"
+    ].to_list() == pytest.approx([100.0])
+    assert await shop.fuse.suggestions(WHO) == []
+    with pytest.raises(Skippable) as caught:
+        await shop.fuse.decide(WHO, made["Spindle_Speed"].id, confirm=True)
+    assert caught.value.code == "fuse.no-such-suggestion"

@@ -90,3 +90,46 @@ def limits(place: Place, signal: int, limits: Path) -> None:
     用 JSON 文件设定信号的限值，替换原有限值。
     """
     place.action("/signals/limits", signal=str(signal), limits=read_text(limits))
+
+
+@main.group()
+def mappings() -> None:
+    """What signals are in a companion model.
+
+    信号在配套模型中的含义。
+    """
+
+
+@mappings.command("suggest")
+@at_node
+def mappings_suggest(place: Place) -> None:
+    """Open suggestions, strongest first, with their reasons.
+
+    待确认的映射建议，按可信度排序并附理由。
+    """
+    with place.desk() as desk:
+        found = desk.act("/mappings/suggest")
+    columns = ("id", "name", "target", "confidence", "source_unit", "target_unit", "reasons")
+    place.say(found, lambda data: table(data["suggestions"], columns))
+
+
+@mappings.command("confirm")
+@click.argument("suggestion", metavar="ID")
+@at_node
+def mappings_confirm(place: Place, suggestion: str) -> None:
+    """Take a suggestion over as a mapping.
+
+    采纳建议，设为映射。
+    """
+    place.action("/mappings/confirm", id=suggestion)
+
+
+@mappings.command("reject")
+@click.argument("suggestion", metavar="ID")
+@at_node
+def mappings_reject(place: Place, suggestion: str) -> None:
+    """Put a suggestion aside; it is not made again.
+
+    拒绝建议，不再提出。
+    """
+    place.action("/mappings/reject", id=suggestion)

@@ -22,24 +22,28 @@ from guantong.base.clock import NS, Clock
 from guantong.base.entry import Entry
 from guantong.base.errors import GuantongError, Skippable
 from guantong.base.finding import Finding
-from guantong.fuse.aimc import mapping_from_element, mapping_to_element
+from guantong.fuse.aimc import mapping_from_element, mapping_to_element, signal_reference
 from guantong.fuse.comparison import Comparison, compare, natural
 from guantong.fuse.model import (
     LIMITS_SET,
     MAPPING_SET,
+    SUGGESTION_DECIDED,
     Correction,
     Counts,
     FuseSettings,
     Gap,
     Mapping,
+    MapSink,
+    MapSource,
     Part,
     Signal,
+    Unit,
     Watermark,
 )
 from guantong.fuse.parts import part_from_json
 from guantong.fuse.revise import newest_revisions
 from guantong.fuse.stream import Stream
-from guantong.fuse.tables import CORRECTIONS, FINDINGS, GAPS, LIMITS, MAPPINGS, PARTS, SIGNALS, TALLIES
+from guantong.fuse.tables import CORRECTIONS, FINDINGS, GAPS, LIMITS, MAPPINGS, PARTS, SIGNALS, SUGGESTIONS, TALLIES
 from guantong.records import Records
 
 if TYPE_CHECKING:
@@ -49,11 +53,14 @@ if TYPE_CHECKING:
     from guantong.fuse.aggregates import AggregateConfiguration
     from guantong.fuse.clocks import DriftPiece, Lag, Offset
     from guantong.fuse.quality import Limits, SignalQuality
+    from guantong.fuse.suggest import Suggestion
     from guantong.keep.service import Keep
 
 __all__ = ["Fuse"]
 
 _LOG = logging.getLogger("guantong.fuse")
+_MTCONNECT = "https://guantong.org/mapping/mtconnect"
+"""Submodel in which confirmed names of MTConnect stand."""
 _COUNTS = ("received", "kept", "duplicates", "quarantined", "gaps", "corrected")
 
 
@@ -147,6 +154,45 @@ class Fuse:
             select(MAPPINGS).where(MAPPINGS.c.participant == participant).order_by(MAPPINGS.c.name)
         )
         return [mapping_from_element(orjson.loads(row["document"])) for row in rows]
+
+    async def suggestions(self, participant: str) -> list[Suggestion]:
+        """What signals may be in a companion model, strongest first; what a person decided is not suggested again."""
+        from guantong.fuse.suggest import suggest
+
+        rows = await self.records.rows(select(SUGGESTIONS.c.id).where(SUGGESTIONS.c.participant == participant))
+        last = (await self.keep.latest(participant)).to_pydict()
+        values = {
+            number: float(value if value is not None else whole)
+            for number, value, whole in zip(last["signal_id"], last["value_f64"], last["value_i64"], strict=True)
+            if value is not None or whole is not None
+        }
+        return suggest(await self.signals(participant), values, frozenset(str(row["id"]) for row in rows))
+
+    async def decide(self, participant: str, id: str, *, confirm: bool) -> Suggestion:
+        """Confirm a suggestion, which sets the mapping (with the unit's conversion), or reject it, so that it is not made again.
+
+        Raises Skippable ``fuse.no-such-suggestion``.
+        """
+        found = next((one for one in await self.suggestions(participant) if one.id == id), None)
+        if found is None:
+            raise Skippable("fuse.no-such-suggestion", id=id[:40])
+        if confirm:
+            signal = next(one for one in await self.signals(participant) if one.id == found.signal)
+            unit = (
+                (Unit(found.source_unit, found.target_unit),)
+                if found.source_unit not in ("", found.target_unit)
+                else ()
+            )
+            sink = MapSink("value", (("Submodel", _MTCONNECT), ("Property", f"{found.target}_{found.signal}")))
+            source = MapSource("value", signal_reference(signal.source, signal.native_id))
+            await self.set_mapping(participant, Mapping(f"{found.target}_{found.signal}", (source,), (sink,), unit))
+        state = "confirmed" if confirm else "rejected"
+        async with self.records.step(participant) as step:
+            document = {"signal": found.signal, "target": found.target, "reasons": list(found.reasons)}
+            step.upsert(SUGGESTIONS, id=id, state=state, document=orjson.dumps(document), decided_at=step.at)
+            entry = {"id": id, "state": state, "signal": found.signal, "target": found.target}
+            step.record(Entry(SUGGESTION_DECIDED, entry))
+        return found
 
     async def quality(
         self,

@@ -44,7 +44,7 @@ from guantong.web.figure_actions import (
     make_figure,
     order_figure,
 )
-from guantong.web.fuse_actions import quality, state_limits
+from guantong.web.fuse_actions import confirm_mapping, quality, reject_mapping, state_limits, suggest_mappings
 from guantong.web.loaders.connect import proposal_of
 from guantong.web.rooms import Rooms
 
@@ -622,6 +622,9 @@ ACTIONS: tuple[Action, ...] = (
     Action("/edges/invite", "A one-time code for a gateway in the machine network", (), invite_edge),
     Action("/edges/list", "Gateways and how far they are", (), list_edges),
     Action("/edges/remove", "A gateway may not deliver any more", (Field("edge"),), remove_edge),
+    Action("/mappings/suggest", "What signals may be in a companion model", (), suggest_mappings),
+    Action("/mappings/confirm", "Take a suggestion over as a mapping", (Field("id"),), confirm_mapping),
+    Action("/mappings/reject", "Put a suggestion aside for good", (Field("id"),), reject_mapping),
     Action(
         "/signals/quality",
         "Judge a signal's quality over a window",

@@ -15,7 +15,7 @@ from guantong.web.rooms import Rooms
 if TYPE_CHECKING:
     from guantong.fuse.quality import Limits, SignalQuality
 
-__all__ = ["quality", "quality_of", "state_limits"]
+__all__ = ["confirm_mapping", "quality", "quality_of", "reject_mapping", "state_limits", "suggest_mappings"]
 
 
 def _signal(ask: Ask) -> int:
@@ -102,3 +102,22 @@ async def state_limits(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     signal = _signal(ask)
     version = await rooms.fuse.set_limits(rooms.participant, signal, document)
     return {"signal": signal, "version": version, "next": f"/signals/{signal}"}
+
+
+async def suggest_mappings(rooms: Rooms, ask: Ask) -> dict[str, Any]:
+    """Open suggestions with their reasons."""
+    names = {one.id: f"{one.source}/{one.native_id}" for one in await rooms.fuse.signals(rooms.participant)}
+    found = await rooms.fuse.suggestions(rooms.participant)
+    return {"suggestions": [{**asdict(one), "reasons": list(one.reasons), "name": names[one.signal]} for one in found]}
+
+
+async def confirm_mapping(rooms: Rooms, ask: Ask) -> dict[str, Any]:
+    """Take a suggestion over as a mapping."""
+    found = await rooms.fuse.decide(rooms.participant, str(ask.query.get("id", "")), confirm=True)
+    return {"confirmed": found.id, "signal": found.signal, "target": found.target, "next": f"/signals/{found.signal}"}
+
+
+async def reject_mapping(rooms: Rooms, ask: Ask) -> dict[str, Any]:
+    """Put a suggestion aside for good."""
+    found = await rooms.fuse.decide(rooms.participant, str(ask.query.get("id", "")), confirm=False)
+    return {"rejected": found.id, "signal": found.signal, "target": found.target, "next": f"/signals/{found.signal}"}
