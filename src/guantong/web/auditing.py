@@ -49,7 +49,12 @@ LIMIT = 1000
 
 def _instant(ask: Ask, name: str) -> int | None:
     given = str(ask.query.get(name, "") or "").strip()
-    return parse_iso(given) if given else None
+    if not given:
+        return None
+    at = parse_iso(given)
+    if not 0 <= at < 2**63:  # what the records hold; ns reach the year 2262
+        raise Skippable("base.time-unreadable", text=given[:40])
+    return at
 
 
 async def search(rooms: Rooms, ask: Ask) -> dict[str, Any]:
