@@ -138,6 +138,13 @@ def test_the_connectors_of_the_readme_are_the_kinds_of_sources() -> None:
         "opcua": "OPC UA",
         "qif": "QIF",
         "folder": "watched folder",
+        "mqtt": "MQTT 3.1.1 and 5",
+        "sparkplug": "Sparkplug B",
+        "modbus": "Modbus TCP",
+        "http": "HTTP, webhook",
+        "webhook": "HTTP, webhook",
+        "sql": "SQL",
+        "s7": "S7",
     }
 
     assert set(named) == set(KINDS)
