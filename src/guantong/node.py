@@ -52,6 +52,12 @@ WIRES: tuple[Wire, ...] = (
     Wire(
         "connect.Sink", "keep", "take(participant, batch) -> log position; a gateway's place is read back after a crash"
     ),
+    Wire("keep.Keep.on_retention", "govern", "(participant) -> days by grade and the grade of each signal"),
+    Wire(
+        "keep.Who",
+        "exchange",
+        "(request) -> the participant whose person is signed in; a partner's token is nobody here",
+    ),
     Wire("describe.Decide", "govern", "(participant, subject, action, object) -> bool"),
     Wire("describe.Who", "exchange", "(request) -> participant and the partner that its identity token names"),
     Wire("describe.Who", "web", "(request) -> participant and the person signed in"),
