@@ -53,6 +53,11 @@ BENCHES: tuple[Bench, ...] = (
     Bench("opcua", "an OPC UA subscription to the durable log beside bare asyncua", structured=True),
     Bench("sparkplug", "Sparkplug B decoded and logged, beside protobuf's own library", structured=True),
     Bench(
+        "settle",
+        "an invoice over a million receipts, a netting with its certificate, figures with proof",
+        structured=True,
+    ),
+    Bench(
         "prove",
         "evidence: entries beside a hash chain, proofs, a package verified, proofs of a large log",
         ("--entries", "2000", "--runs", "1", "--leaves", "300000", "--receipts", "200"),
