@@ -622,10 +622,6 @@ ERRORS: dict[str, ErrorRow] = {
         "config", 500, 2,
         "The anchor {kind} can't be used: {reason}.", "Correct the prove settings that name its address, contract, key or certificates.",
         "无法使用锚定方（{kind}）：{reason}。", "请更正存证设置中的地址、合约、密钥或证书。"),
-    "prove.log-forked": ErrorRow(
-        "corrupt", 409, 5,
-        "The log of {did} has two histories: {reason}.", "Keep the proof (guantong audit alarms), show it to the partner and to its other partners, and rely on nothing signed since.",
-        "{did} 的日志存在两份不同的历史：{reason}。", "请保存证明（guantong audit alarms），出示给该伙伴及其其他伙伴，此后由其签署的内容均不要采信。"),
     "prove.no-such-agreement": ErrorRow(
         "skip", 404, 4,
         "The evidence log has no entry about the agreement {agreement}.", "Check the identifier; entries appear once the agreement is made.",

@@ -7,7 +7,6 @@ on a chain (``prove/evm.py``). What they hand back, a reference, is plain JSON; 
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from guantong.base import timestamp
 from guantong.base.canonical import b64
 from guantong.base.clock import Clock
 from guantong.base.errors import ConfigProblem, Retryable
+from guantong.base.ids import Randomness, system_random
 from guantong.base.note import Checkpoint, VerifierKey
 from guantong.base.wire import Http
 from guantong.prove import rules
@@ -90,11 +90,20 @@ class TimestampAnchor:
 
     kind = "rfc3161"
 
-    def __init__(self, http: Http, url: str, roots: bytes = b"", *, timeout_s: float = 30.0) -> None:
+    def __init__(
+        self,
+        http: Http,
+        url: str,
+        roots: bytes = b"",
+        *,
+        timeout_s: float = 30.0,
+        random: Randomness = system_random,
+    ) -> None:
         self._http = http
         self._url = url
         self._roots = timestamp.load_roots(roots) if roots else ()
         self._timeout_s = timeout_s
+        self._random = random
 
     def trust_lines(self) -> list[str]:
         """The authority's certificates for a trust file."""
@@ -103,7 +112,7 @@ class TimestampAnchor:
     async def submit(self, origin: str, size: int, root: bytes) -> Mapping[str, Any]:
         """Have the checkpoint's text stamped. Raises Retryable ``prove.anchor-later`` and Refused ``base.timestamp-refused``."""
         text = Checkpoint(origin, size, root).text
-        nonce = secrets.randbits(63)
+        nonce = int.from_bytes(self._random(8), "big") >> 1
         answer = await self._http.request(
             "POST",
             self._url,
