@@ -182,8 +182,8 @@ ERRORS: dict[str, ErrorRow] = {
         "节点不认识该网关（返回 {status}）。", "它可能已被移除；请用新代码重新登记。"),
     "connect.edge-unknown": ErrorRow(
         "skip", 404, 4,
-        "There is no gateway {edge}.", "See guantong edges list.",
-        "没有网关 {edge}。", "请查看 guantong edges list。"),
+        "There is no gateway {edge}.", "See the list of gateways.",
+        "没有网关 {edge}。", "请查看网关列表。"),
     "connect.file-unreadable": ErrorRow(
         "config", 422, 2,
         "The file {path} can't be read: {reason}.", "Check the path, the permissions and the form of the file.",
@@ -372,7 +372,7 @@ ERRORS: dict[str, ErrorRow] = {
     # fuse
     "fuse.aggregate-unknown": ErrorRow(
         "skip", 400, 4,
-        "This can't be aggregated: {name}.", "Names are those of OPC UA Part 13 that guantong has; at most a million intervals of more than nothing.",
+        "This can't be aggregated: {name}.", "Use a name of OPC UA Part 13 from the list, and at most a million intervals longer than zero.",
         "无法聚合：{name}。", "名称采用 OPC UA 第 13 部分中贯通支持的聚合；区间须大于零且不超过一百万个。"),
     "fuse.limits-invalid": ErrorRow(
         "config", 400, 2,
