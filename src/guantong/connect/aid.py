@@ -297,7 +297,7 @@ def from_aid(document: Mapping[str, Any]) -> Described:
             found.append(_read_interface(element, children, short))
         except GuantongError as error:
             unread.append((short, error.message()))
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             unread.append((short, f"{type(error).__name__}: {error}"))
     if not found and not unread:
         raise Skippable("connect.interface-unreadable", reason="it holds no interface")
@@ -410,8 +410,8 @@ def _supplemental(element: Mapping[str, Any]) -> list[str]:
 
 
 def _last_key(reference: Any) -> str | None:
-    keys = _list((reference or {}).get("keys"))
-    return str(keys[-1]["value"]).strip() if keys else None
+    keys = _list(reference.get("keys")) if isinstance(reference, Mapping) else []
+    return str(keys[-1]["value"]).strip() if keys and isinstance(keys[-1], Mapping) and "value" in keys[-1] else None
 
 
 def _children(element: Any) -> dict[str, Any]:

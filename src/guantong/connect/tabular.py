@@ -277,7 +277,8 @@ def _slices(
         bad, refused = refused, []
         lines = part.num_rows + len(bad)
         texts = part.column(form.time_column).to_pylist()
-        times = [read_time(text) for text in texts]
+        # a year that nanoseconds in 64 bits do not reach is no time either
+        times = [time if time is None or -(1 << 63) <= time < 1 << 63 else None for time in map(read_time, texts)]
         bad.extend((first + begin + row, "time", texts[row]) for row, time in enumerate(times) if time is None)
         whole = part.filter(pa.array([time is not None for time in times], pa.bool_()))
         columns = {
