@@ -54,7 +54,9 @@ async def test_pings_go_both_ways_and_a_silent_adapter_counts_as_lost(connect, a
     assert sink.noted("connection")[1]["event"] == "back"
     assert sink.readings()[0]["source_time"] % 1_000_000_000 == 123_456_700
     gap = sink.noted("gaps")[0]
-    assert lost["at"] - gap["from"] >= 300_000_000  # what was lost began with the last that was heard, not when it was noticed
+    assert (
+        lost["at"] - gap["from"] >= 300_000_000
+    )  # what was lost began with the last that was heard, not when it was noticed
 
 
 async def test_an_adapter_that_never_answers_pings_may_be_quiet(connect, adapter, sink):
