@@ -162,7 +162,7 @@ def secure_url(url: str) -> str:
     """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigProblem("connect.address-unusable", address=url[:200], reason="an http or https address is wanted")
+        raise ConfigProblem("connect.address-unusable", base=url[:200], reason="an http or https address is wanted")
     if parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "localhost", "::1"):
         raise ConfigProblem("connect.edge-insecure", address=url[:200])
     return url.rstrip("/")
