@@ -247,7 +247,13 @@ async def _into(app: Any, method: str, target: str, headers: Mapping[str, str], 
     status, content = 500, bytearray()
     answered: dict[str, str] = {}
 
+    asked = False
+
     async def receive() -> dict[str, Any]:
+        nonlocal asked
+        if asked:
+            await asyncio.Event().wait()  # this client never hangs up; a streamed answer listens for that
+        asked = True
         return {"type": "http.request", "body": body, "more_body": False}
 
     async def send(message: Mapping[str, Any]) -> None:

@@ -114,7 +114,7 @@ class QueryProcess:
         environment = {**os.environ, **_CHILD, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         try:
             process = subprocess.Popen(
-                [sys.executable, "-m", "guantong.keep.worker"],
+                [sys.executable, "-P", "-m", "guantong.keep.worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 bufsize=0,
