@@ -13,8 +13,10 @@ from pathlib import Path
 from guantong.base.note import VerifierKey
 from guantong.prove import rules
 
-__all__ = ["files", "verifier", "write"]
+__all__ = ["files", "page", "verifier", "write"]
 
+PAGE = ("verify.html", "verify.js")
+"""The page that verifies in a browser, and its script: as the node serves them, and in every package."""
 PYZ = "verify.pyz"
 _ENTRY_POINT = "guantong.verify"
 _MAIN = b"""import sys
@@ -36,9 +38,13 @@ With Python 3.11 or newer and the package `cryptography` (no network, no account
 
     python verify.pyz --trust KEYS {name}
 
+Or open `verify.html` in a browser, choose this package and give it the keys. The page sends nothing anywhere; time stamps, chain
+anchors and the amounts of invoices are left to `verify.pyz`.
+
 KEYS is a trust file with the keys of the parties and witnesses that you have checked with them yourself (`guantong trust export`).
 Without it the answer is at most "consistent, signer unknown". Somebody who could change this package could also change the
-`verify.pyz` inside it: in a dispute take the verifier from the guantong release, or your own copy (`guantong verify`).
+verifiers inside it: in a dispute take them from the guantong release, from a node that you trust (`/verify`), or use your own copy
+(`guantong verify`).
 
 ## What it proves
 
@@ -64,8 +70,11 @@ README_ZH = """# 关于合约 {agreement} 的存证包
 
     python verify.pyz --trust KEYS {name}
 
+也可用浏览器打开 `verify.html`，选择本包并提供密钥；页面不向外发送任何内容。时间戳、链上锚定和账单金额仍由 `verify.pyz` 核验。
+
 KEYS 是信任文件，写有您亲自向各方和见证方核对过的密钥（用 `guantong trust export` 导出）。没有它，结论最多是“内容一致，签名者身份未知”。
-能改动本包的人也能改动包内的 `verify.pyz`：发生争议时，请使用贯通正式发布的核验程序，或您自己安装的 `guantong verify`。
+能改动本包的人也能改动包内的核验程序：发生争议时，请使用贯通正式发布的核验程序、您信任的节点上的 `/verify` 页面，或您自己安装的
+`guantong verify`。
 
 ## 能证明什么
 
@@ -106,6 +115,7 @@ def files(
             "README.zh-CN.md": README_ZH.format(**words).encode(),
             "policy.txt": rules.policy_text(log_key, [key for _, key in witnesses]).encode(),
             PYZ: verifier(),
+            **{name: page(name) for name in PAGE},
         },
     ]
     for part in parts:
@@ -114,6 +124,12 @@ def files(
                 raise ValueError(f"two files of the package want the path {path}")
             found[path] = data
     return found
+
+
+@cache
+def page(name: str) -> bytes:
+    """A file of :data:`PAGE`."""
+    return (Path(__file__).parent / "page" / name).read_bytes().replace(b"\r\n", b"\n")
 
 
 @cache

@@ -22,6 +22,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from guantong.base.errors import GuantongError, Refused, Skippable
+from guantong.web import checking
 from guantong.web.actions import ACTIONS, Action
 from guantong.web.ask import Ask
 from guantong.web.auditing import AUDITOR_MAY, AUDITOR_SEES
@@ -100,6 +101,7 @@ class _Shell:
             Mount("/static", _Static(directory=_STATIC), name="static"),
             Route("/favicon.ico", self._favicon),
             Route("/api/openapi.json", self._openapi),
+            *checking.routes(),
         ]
         routes += extra_routes
         for action in ACTIONS:
