@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from typing import Any
 
+import orjson
+
 from guantong.base.clock import iso
-from guantong.base.errors import Skippable
+from guantong.base.errors import ConfigProblem, Skippable
 from guantong.web.ask import Ask
+from guantong.web.loaders.accounts import certificate_of, recorded, share_rows
 from guantong.web.rooms import Rooms
 
 __all__ = [
     "accept_resolution",
+    "check_certificates",
     "clear_obligations",
+    "compute_shares",
     "credit_note",
     "list_disputes",
     "narrow_dispute",
@@ -160,14 +167,84 @@ async def print_contract(rooms: Rooms, ask: Ask) -> bytes:
     return papers.pdf(paper) if form == "pdf" else papers.html(paper).encode("utf-8")
 
 
+def _uploaded(ask: Ask, name: str, limit: int) -> str:
+    """A text that was typed, or the file that was chosen beside it."""
+    chosen: Any = ask.query.get("file")
+    if isinstance(chosen, bytes) and chosen.strip():
+        if len(chosen) > limit:
+            raise Skippable("web.field-missing", field="file", reason=f"more than {limit} bytes")
+        try:
+            return chosen.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise Skippable("web.field-missing", field="file", reason="not UTF-8") from error
+    return _text(ask, name, limit=limit)
+
+
+def _document(ask: Ask, name: str, limit: int) -> Any:
+    try:
+        return orjson.loads(_uploaded(ask, name, limit))
+    except orjson.JSONDecodeError as error:
+        raise Skippable("web.field-missing", field=name, reason="it is not JSON") from error
+
+
 async def clear_obligations(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     """Set off obligations, a certificate for each currency: CSV with debtor, creditor, amount, currency."""
     from guantong.settle.accounts import read_obligations
 
-    given = read_obligations(_text(ask, "table", limit=4_000_000))
-    return {
-        "certificates": [
-            await rooms.accounts.net(rooms.participant, obligations, currency)
-            for currency, obligations in sorted(given.items())
-        ]
-    }
+    given = read_obligations(_uploaded(ask, "table", 4_000_000))
+    made = [
+        await rooms.accounts.net(rooms.participant, obligations, currency)
+        for currency, obligations in sorted(given.items())
+    ]
+    return {"certificates": made, "checked": await _checked(rooms, made)}
+
+
+async def check_certificates(rooms: Rooms, ask: Ask) -> dict[str, Any]:
+    """Check netting certificates without a solver, and say whether they are on record here."""
+    given = _document(ask, "certificate", 4_000_000)
+    if isinstance(given, dict) and isinstance(given.get("certificates"), list):
+        given = given["certificates"]
+    listed = given if isinstance(given, list) else [given]
+    if not 0 < len(listed) <= 20 or not all(isinstance(one, dict) for one in listed):
+        raise Skippable("web.field-missing", field="certificate", reason="1 to 20 certificates are wanted")
+    return {"certificates": [], "checked": await _checked(rooms, listed)}
+
+
+async def _checked(rooms: Rooms, certificates: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    known = await recorded(rooms)
+    return [await asyncio.to_thread(certificate_of, one, known) for one in certificates]
+
+
+_HUGE = re.compile(r"[eE][+-]?\d{3,}|\d{60,}")
+OWNERS = 200
+"""Most owners whose shares a page computes: copies are looked for in every pair."""
+
+
+def _bounded(value: Any) -> bool:
+    """No number whose digits would fill the memory when it is written out."""
+    if isinstance(value, dict):
+        return all(_bounded(one) for one in value.values())
+    if isinstance(value, list):
+        return all(_bounded(one) for one in value)
+    return not isinstance(value, str) or len(value) > 80 or not _HUGE.search(value)
+
+
+async def compute_shares(_: Rooms, ask: Ask) -> dict[str, Any]:
+    """Share revenue by a rule, or pay out a risk pool: the JSON that ``guantong share`` takes. Nothing is recorded."""
+    from guantong.settle.rules import payouts, share_out
+
+    given = _document(ask, "inputs", 4_000_000)
+    owners = given.get("owners", []) if isinstance(given, dict) else None
+    if not isinstance(owners, list) or len(owners) > OWNERS:
+        raise ConfigProblem("settle.share-invalid", reason=f"a JSON object with at most {OWNERS} owners is wanted")
+    # record digests may be any text; everything else is a number or a name
+    if not _bounded({name: value for name, value in given.items() if name != "holdings"}):
+        raise ConfigProblem("settle.share-invalid", reason="a number has too many digits")
+    try:
+        if "pool" in given:
+            made = await asyncio.to_thread(payouts, given["pool"], given["claims"])
+            return {"made": made, "rows": []}
+        made = await asyncio.to_thread(lambda: share_out(**given))
+        return {"made": made, "rows": share_rows(given, made)}
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise ConfigProblem("settle.share-invalid", reason=f"{type(error).__name__}: {error}"[:200]) from error

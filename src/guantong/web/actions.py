@@ -16,7 +16,9 @@ from guantong.base.errors import Skippable
 from guantong.web import auditing
 from guantong.web.account_actions import (
     accept_resolution,
+    check_certificates,
     clear_obligations,
+    compute_shares,
     credit_note,
     list_disputes,
     narrow_dispute,
@@ -718,7 +720,27 @@ ACTIONS: tuple[Action, ...] = (
         (Field("agreement"), Field("form"), *_PAPER),
         print_contract,
     ),
-    Action("/netting/clear", "Set off obligations", (Field("table", limit=4_000_000),), clear_obligations),
+    Action(
+        "/netting/clear",
+        "Set off obligations",
+        (Field("table", required=False, limit=4_000_000), Field("file", required=False, limit=4_000_000)),
+        clear_obligations,
+        "netting",
+    ),
+    Action(
+        "/netting/check",
+        "Check netting certificates without a solver",
+        (Field("certificate", required=False, limit=4_000_000), Field("file", required=False, limit=4_000_000)),
+        check_certificates,
+        "netting",
+    ),
+    Action(
+        "/shares/compute",
+        "Share revenue by a rule, or pay out a risk pool",
+        (Field("inputs", limit=4_000_000),),
+        compute_shares,
+        "shares",
+    ),
     Action("/value/appraise", "Appraise a dataset", (Field("dataset"),), appraise),
     Action(
         "/value/rate",

@@ -115,6 +115,10 @@ class _Shell:
             if page.path == "/":
                 routes.append(Route("/api", self._twin(page)))
             routes.append(Route(page.path, self._page(page)))
+        most = settings.max_form_bytes
+        self._large = {"/evidence/verify"} | {
+            action.path for action in ACTIONS if any(field.limit > most for field in action.fields)
+        }
         self._page_paths = re.compile("|".join(f"(?:{_pattern(page.path)})" for page in PAGES))
         self._extra = extra_routes
         self.app = _App(
@@ -132,8 +136,8 @@ class _Shell:
     # ---- who asks, and in which language
 
     def _is_small(self, path: str) -> bool:
-        """Whether only a form's worth of bytes is taken; a package to verify may be larger."""
-        return self._is_ours(path) and not path.endswith("/evidence/verify")
+        """Whether only a form's worth of bytes is taken; a package to verify or a table of debts may be larger."""
+        return self._is_ours(path) and path.removeprefix("/api") not in self._large
 
     def _is_ours(self, path: str) -> bool:
         return (

@@ -36,6 +36,7 @@ AUDITOR_SEES = frozenset(
         "contract",
         "evidence",
         "invoices",
+        "netting",
         "help",
     }
 )

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import secrets as randomness
 from base64 import b64encode
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from guantong.base.clock import SystemClock, iso
 from guantong.base.errors import Skippable
 from guantong.web.ask import Ask
+from guantong.web.loaders.connect import openness_rows
 from guantong.web.rooms import Rooms
 
 __all__ = [
@@ -87,18 +86,9 @@ async def make_hook(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     return {"name": name, "address": f"{rooms.base_url}/connect/hooks/{name}", "token": token, "next": "/sources"}
 
 
-async def openness(rooms: Rooms, ask: Ask) -> dict[str, Any]:
+async def openness(rooms: Rooms, _: Ask) -> dict[str, Any]:
     """The openness register: a row for each source."""
-    from guantong.connect.openness import openness_of
-
-    cards = {card.source: card for card in rooms.connect.scorecards(rooms.participant)}
-    today = iso(SystemClock().now(), digits=0)[:10]
-    return {
-        "sources": [
-            asdict(openness_of(one, cards.get(one.name), company=rooms.name, today=today))
-            for one in rooms.connect.interfaces(rooms.participant)
-        ]
-    }
+    return {"sources": openness_rows(rooms)}
 
 
 async def replay_source(rooms: Rooms, ask: Ask) -> dict[str, Any]:

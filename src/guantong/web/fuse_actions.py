@@ -10,6 +10,7 @@ import orjson
 from guantong.base.clock import iso, parse_iso
 from guantong.base.errors import Skippable
 from guantong.web.ask import Ask
+from guantong.web.loaders.mappings import suggestion_rows
 from guantong.web.rooms import Rooms
 
 if TYPE_CHECKING:
@@ -104,20 +105,18 @@ async def state_limits(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     return {"signal": signal, "version": version, "next": f"/signals/{signal}"}
 
 
-async def suggest_mappings(rooms: Rooms, ask: Ask) -> dict[str, Any]:
+async def suggest_mappings(rooms: Rooms, _: Ask) -> dict[str, Any]:
     """Open suggestions with their reasons."""
-    names = {one.id: f"{one.source}/{one.native_id}" for one in await rooms.fuse.signals(rooms.participant)}
-    found = await rooms.fuse.suggestions(rooms.participant)
-    return {"suggestions": [{**asdict(one), "reasons": list(one.reasons), "name": names[one.signal]} for one in found]}
+    return {"suggestions": await suggestion_rows(rooms)}
 
 
 async def confirm_mapping(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     """Take a suggestion over as a mapping."""
     found = await rooms.fuse.decide(rooms.participant, str(ask.query.get("id", "")), confirm=True)
-    return {"confirmed": found.id, "signal": found.signal, "target": found.target, "next": f"/signals/{found.signal}"}
+    return {"confirmed": found.id, "signal": found.signal, "target": found.target, "next": "/mappings"}
 
 
 async def reject_mapping(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     """Put a suggestion aside for good."""
     found = await rooms.fuse.decide(rooms.participant, str(ask.query.get("id", "")), confirm=False)
-    return {"rejected": found.id, "signal": found.signal, "target": found.target, "next": f"/signals/{found.signal}"}
+    return {"rejected": found.id, "signal": found.signal, "target": found.target, "next": "/mappings"}

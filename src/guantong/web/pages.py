@@ -8,6 +8,7 @@ from typing import Any
 
 from guantong.web.ask import Ask
 from guantong.web.loaders import (
+    accounts,
     compare,
     connect,
     describe,
@@ -16,6 +17,7 @@ from guantong.web.loaders import (
     fuse,
     govern,
     journey,
+    mappings,
     prove,
     settings,
     settle,
@@ -50,6 +52,7 @@ class Page:
 PAGES: tuple[Page, ...] = (
     Page("journey", "/", "rest", journey.journey, live=True),
     Page("sources", "/sources", "connect", connect.sources, live=True),
+    Page("openness", "/openness", "connect", connect.openness),
     Page("source-new", "/sources/new", "connect", connect.proposal),
     Page("source", "/sources/{name:path}", "connect", connect.source, live=True),
     Page("keep", "/keep", "keep", connect.keep, live=True),
@@ -57,6 +60,7 @@ PAGES: tuple[Page, ...] = (
     Page("compare", "/signals/compare", "fuse", compare.compare),
     Page("signal", "/signals/{id:int}", "fuse", fuse.signal),
     Page("fuse", "/fuse", "fuse", fuse.account, live=True),
+    Page("mappings", "/mappings", "fuse", mappings.mappings),
     Page("parts", "/parts", "fuse", fuse.parts, menu=True),
     Page("part", "/parts/{id:path}", "fuse", fuse.part),
     Page("describe", "/describe", "describe", describe.overview),
@@ -71,6 +75,8 @@ PAGES: tuple[Page, ...] = (
     Page("figures", "/figures", "prove", figures.figures, menu=True),
     Page("figure", "/figures/{id:path}", "prove", figures.figure),
     Page("invoices", "/invoices", "settle", settle.invoices),
+    Page("netting", "/netting", "settle", accounts.netting),
+    Page("shares", "/shares", "settle", accounts.shares),
     Page("value", "/value", "value", value.overview),
     Page("watch", "/watch", "watch", watch.overview),
     Page("warning", "/watch/{id:path}", "watch", watch.warning),

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from guantong.base.clock import iso
 from guantong.web.ask import Ask, cut, found, not_found, time_of
 from guantong.web.rooms import Rooms
 
 if TYPE_CHECKING:
     from guantong.connect.model import Interface, Property, Proposal, Scorecard
 
-__all__ = ["keep", "proposal", "proposal_of", "source", "sources"]
+__all__ = ["keep", "openness", "openness_rows", "proposal", "proposal_of", "source", "sources"]
 
 EXAMPLES = (
     ("shdr", "shdr://192.168.1.20:7878"),
@@ -97,6 +98,25 @@ async def sources(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     }
 
 
+def openness_rows(rooms: Rooms, name: str | None = None) -> list[dict[str, Any]]:
+    """The openness register, or the row of one source."""
+    from guantong.connect.openness import openness_of
+
+    cards = {card.source: card for card in rooms.connect.scorecards(rooms.participant)}
+    today = iso(rooms.records.clock.now(), digits=0)[:10]
+    return [
+        asdict(openness_of(one, cards.get(one.name), company=rooms.name, today=today))
+        for one in rooms.connect.interfaces(rooms.participant)
+        if name is None or one.name == name
+    ]
+
+
+async def openness(rooms: Rooms, ask: Ask) -> dict[str, Any]:
+    """What each interface offers, what stays closed, and how its data can be had all the same."""
+    rows = found(openness_rows(rooms), ask, lambda one: f"{one['source']} {one['kind']} {one['base']}")
+    return {"sources": cut(rows, ask)}
+
+
 async def proposal(_: Rooms, ask: Ask) -> dict[str, Any]:
     """The form that asks for an address."""
     return {
@@ -123,6 +143,7 @@ async def source(rooms: Rooms, ask: Ask) -> dict[str, Any]:
         "name": name,
         "card": None if card is None else card_of(card),
         "interface": None if interface is None else _interface(interface),
+        "openness": next(iter(openness_rows(rooms, name)), None),
         "counts": counts_of(counts),
         "signals": cut(
             [

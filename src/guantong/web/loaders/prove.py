@@ -11,7 +11,7 @@ from guantong.records.tables import LEAVES
 from guantong.web.ask import Ask, time_of
 from guantong.web.rooms import Rooms
 
-__all__ = ["evidence"]
+__all__ = ["entry_of", "evidence"]
 
 PAGE = 50
 
@@ -68,7 +68,7 @@ async def evidence(rooms: Rooms, ask: Ask) -> dict[str, Any]:
             {"kind": one.kind, "size": one.size, "root": one.root.hex(), "at": time_of(one.at)} for one in view.anchors
         ],
         "entries": {
-            "items": [_entry(row, view.size, witnessed) for row in rows],
+            "items": [entry_of(row, view.size, witnessed) for row in rows],
             "page": page,
             "pages": pages,
             "total": total,
@@ -115,7 +115,8 @@ def _about(body: Any) -> dict[str, str]:
     }
 
 
-def _entry(row: Any, size: int, witnessed: int) -> dict[str, Any]:
+def entry_of(row: Any, size: int, witnessed: int) -> dict[str, Any]:
+    """An entry as people read it, and how far its proof is."""
     leaf = orjson.loads(row["leaf"])
     return {
         "number": row["number"],

@@ -44,6 +44,18 @@ document.addEventListener("change", (event) => {
   if (event.target.matches("[data-now]")) event.target.form.requestSubmit();
 });
 
+// a text that stands in a field is copied by a button, where the browser allows it (a secure context)
+if (navigator.clipboard) {
+  for (const button of document.querySelectorAll("[data-copy]")) button.hidden = false;
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest && event.target.closest("[data-copy]");
+    if (!button) return;
+    const field = button.closest("details").querySelector("[data-copied]");
+    try { await navigator.clipboard.writeText(field.value); } catch { field.focus(); field.select(); return; }
+    button.textContent = button.dataset.done;
+  });
+}
+
 function colour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
