@@ -37,15 +37,23 @@ class Entry:
     body: Mapping[str, Any]
 
 
-def leaf_bytes(entry: Entry, *, participant: str, at: int, salt: bytes) -> bytes:
-    """Canonical JSON of the leaf. The salt (16 random bytes) stops a guessable body from being found out by its leaf hash."""
-    return canonical_bytes(
-        {
-            "v": 1,
-            "kind": entry.kind.name,
-            "participant": participant,
-            "at": iso(at),
-            "salt": b64(salt),
-            "body": dict(entry.body),
-        }
-    )
+def leaf_bytes(entry: Entry, *, participant: str, at: int, salt: bytes, with_sm3: bool = False) -> bytes:
+    """Canonical JSON of the leaf. The salt (16 random bytes) stops a guessable body from being found out by its leaf hash.
+
+    with_sm3: the leaf carries the SM3 digest of its canonical form without the member ``sm3`` (国密, not a certified module); the leaf
+    hash in the tree stays SHA-256.
+    """
+    leaf = {
+        "v": 1,
+        "kind": entry.kind.name,
+        "participant": participant,
+        "at": iso(at),
+        "salt": b64(salt),
+        "body": dict(entry.body),
+    }
+    data = canonical_bytes(leaf)
+    if with_sm3:
+        from guantong.base.gm import sm3
+
+        data = canonical_bytes({**leaf, "sm3": sm3(data)})
+    return data

@@ -93,6 +93,7 @@ class Step:
         self._operations: list[Operation] = []
         self._messages: list[Queued] = []
         self._after: list[Callable[[], None]] = []
+        self._stated: list[tuple[str, bytes]] = []
 
     def insert(self, into: Table, **values: Any) -> None:
         """Add a row; the participant is filled in. A row with that key already there: Retryable ``records.conflict``."""
@@ -169,27 +170,21 @@ class Step:
     def record(self, entry: Entry) -> None:
         """State something for the record: a leaf of the evidence log, durable with this step."""
         salt = self._records.random(16)
-        leaf = leaf_bytes(entry, participant=self.participant, at=self.at, salt=salt)
+        leaf = leaf_bytes(entry, participant=self.participant, at=self.at, salt=salt, with_sm3=self._records.with_sm3)
         if len(leaf) > MAX_LEAF_BYTES:
             raise ConfigProblem("records.entry-too-large", kind=entry.kind.name, size=len(leaf))
-        statements = self._records.statements
+        if not self._stated:
+            self._operations.append(self._write_leaves)
+        self._stated.append((entry.kind.name, leaf))
 
-        def run(writing: Writing) -> None:
+    def _write_leaves(self, writing: Writing) -> None:
+        # all leaves of a step in one statement, in the order in which they were stated
+        rows = []
+        for kind, leaf in self._stated:
             number = self._records.next_leaf(writing.connection, self.participant)
-            statements.insert(
-                writing,
-                LEAVES,
-                {
-                    "participant": self.participant,
-                    "number": number,
-                    "kind": entry.kind.name,
-                    "leaf": leaf,
-                    "recorded_at": self.at,
-                },
-            )
+            rows.append((self.participant, number, kind, leaf, self.at))
             self.leaves.append(number)
-
-        self._operations.append(run)
+        self._records.statements.insert_many(writing, LEAVES, _LEAF, rows)
 
     def count(self, name: str, by: int = 1, *, limit: int | None = None) -> None:
         """Add to a counter. Above ``limit``: Refused ``records.limit-reached`` and nothing of the step is written."""
@@ -246,6 +241,8 @@ class Records:
         self.url = url
         self.clock = clock
         self.random = random
+        self.with_sm3 = False
+        """Whether each leaf carries its SM3 digest too (base/entry.py)."""
         self._inline = inline
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -513,6 +510,7 @@ _QUEUED = (
     "next_at",
     "created_at",
 )
+_LEAF = ("participant", "number", "kind", "leaf", "recorded_at")
 _EDGE = ("participant", "source", "target", "relation", "recorded_at")
 
 

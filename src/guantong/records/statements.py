@@ -134,6 +134,19 @@ class Statements:
             text = self._texts[key] = self._insert_text(into, names)
         writing.run(text, tuple(row.values()))
 
+    def insert_many(
+        self, writing: Writing, into: Table, names: tuple[str, ...], rows: Sequence[tuple[Any, ...]]
+    ) -> None:
+        """Add rows of these columns to a table of plain types."""
+        key = ("insert", into.name, names)
+        text = self._texts.get(key)
+        if text is None:
+            text = self._texts[key] = self._insert_text(into, names)
+        if len(rows) == 1:
+            writing.run(text, rows[0])
+        else:
+            writing.run_many(text, rows)
+
     def add(self, writing: Writing, into: Table, names: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> int:
         """Add rows of these columns; those whose key is there already are left alone. How many were added, where it was one."""
         key = ("add", into.name, names)
