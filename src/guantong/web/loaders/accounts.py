@@ -79,7 +79,7 @@ def _netted(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 async def recorded(rooms: Rooms) -> dict[str, int]:
-    """The evidence entry of each netting on record, by the digest of its certificate; the newest thousand."""
+    """The first entry of each netting on record, by the digest of its certificate; the newest thousand entries are read."""
     from guantong.settle.model import NETTED
 
     rows = await rooms.records.rows(
