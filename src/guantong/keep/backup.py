@@ -84,14 +84,14 @@ def copy_database(source: Path, target: Path) -> None:
         raise Retryable("keep.backup-failed", path=source.name, reason=reason(error)) from error
 
 
-def write(out: Path, passphrase: str, sources: Iterable[Source], facts: Mapping[str, Any]) -> int:
+def write(out: Path, passphrase: str, sources: Iterable[Source], facts: Mapping[str, Any], *, sm4: bool = False) -> int:
     """Write the sealed file, whole or not at all; its size in bytes. Raises Retryable ``keep.backup-failed``."""
     fresh = out.with_name(out.name + ".new")
     try:
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             with (
-                contextlib.closing(VaultWriter(file, passphrase)) as sealed,
+                contextlib.closing(VaultWriter(file, passphrase, sm4=sm4)) as sealed,
                 tarfile.open(fileobj=sealed, mode="w|", format=tarfile.PAX_FORMAT) as archive,
             ):
                 _add(archive, Source(MANIFEST, data=json.dumps({"format": FORMAT, **facts}, indent=1).encode()))

@@ -115,6 +115,9 @@ class KeepSettings:
     """A backlog of the log is read at most this fast (rows a second), so that live data is not delayed; 0: no limit."""
     key_file: str = ""
     """File with a 32-byte key (raw or hexadecimal) outside the node's directory: log and blobs are encrypted with it. Empty: not."""
+    cipher: str = "aes-256-gcm"
+    """Cipher at rest, where there is a key, and of back-ups: aes-256-gcm or sm4-gcm (国密; not a certified module). What was sealed with the
+    other stays readable."""
     batch_bytes_max: int = 64 * 1024**2
     """Largest batch, as encoded."""
     commit_s: float = 60.0
