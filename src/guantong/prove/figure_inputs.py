@@ -70,7 +70,7 @@ class Inputs:
         count = rows.num_rows
 
         def do(step: Step) -> None:
-            step.record(
+            place = step.record(
                 Entry(
                     CHUNKS_COMMITTED,
                     {
@@ -85,7 +85,7 @@ class Inputs:
             )
 
             def write(connection: Any) -> None:
-                entry = step.leaves[-1]
+                entry = step.leaves[place]
                 connection.execute(
                     CHUNKS.insert(),
                     {

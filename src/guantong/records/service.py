@@ -167,8 +167,8 @@ class Step:
 
         self._operations.append(run)
 
-    def record(self, entry: Entry) -> None:
-        """State something for the record: a leaf of the evidence log, durable with this step."""
+    def record(self, entry: Entry) -> int:
+        """State something for the record: a leaf of the evidence log, durable with this step. Returns its place in ``leaves``."""
         salt = self._records.random(16)
         leaf = leaf_bytes(entry, participant=self.participant, at=self.at, salt=salt, with_sm3=self._records.with_sm3)
         if len(leaf) > MAX_LEAF_BYTES:
@@ -176,6 +176,7 @@ class Step:
         if not self._stated:
             self._operations.append(self._write_leaves)
         self._stated.append((entry.kind.name, leaf))
+        return len(self._stated) - 1
 
     def _write_leaves(self, writing: Writing) -> None:
         # all leaves of a step in one statement, in the order in which they were stated
