@@ -385,7 +385,7 @@ def test_targets_of_the_makefile_that_the_continuous_integration_calls_exist() -
     called = re.findall(r"^make ([a-z-]+)", script, re.MULTILINE)
     targets = set(re.findall(r"^([a-z-]+):", text_of(ROOT / "Makefile"), re.MULTILINE))
 
-    assert called == ["setup-dev", "lint", "test", "conformance"]
+    assert called == ["setup-dev", "peers", "lint", "test", "conformance"]
     assert set(called) <= targets
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
     phony = re.search(r"^\.PHONY: (.*)$", text_of(ROOT / "Makefile"), re.MULTILINE)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import ipaddress
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,6 +18,7 @@ import orjson
 from sqlalchemy import and_, select
 
 from guantong.base.batch import Batch
+from guantong.base.canonical import b64url
 from guantong.base.clock import NS, Clock
 from guantong.base.entry import Entry
 from guantong.base.errors import Refused, Skippable
@@ -79,7 +79,7 @@ class Edges:
 
     async def invite(self, participant: str) -> dict[str, Any]:
         """A one-time code for one gateway, valid for an hour. Kept is its SHA-256."""
-        code = secrets.token_hex(16)
+        code = self.records.random(16).hex()
         until = self.clock.now() + int(INVITE_S * NS)
         async with self.records.step(participant) as step:
             step.insert(INVITES, code=_digest(code), until=until)
@@ -96,7 +96,7 @@ class Edges:
             raise Refused("connect.edge-code-refused", url="")
         if any(one.name == name for one in await self.edges(participant)):
             raise Skippable("connect.edge-name-invalid", name=name)
-        id, token = str(self._new_id()), secrets.token_urlsafe(32)
+        id, token = str(self._new_id()), b64url(self.records.random(32))
         async with self.records.step(participant) as step:
             step.delete(INVITES, code=_digest(code))
             step.insert(

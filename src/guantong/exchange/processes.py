@@ -193,7 +193,7 @@ class Processes(Generic[P]):
         }
         if reason:
             body["reason"] = reason[:1000]
-        step.record(Entry(self.kind.moved, body))
+        step.record(_moved(self.kind.moved, body))
 
     # -- messages that leave
 
@@ -324,3 +324,7 @@ def _named_in(response: Response, member: str) -> str:
 
 def _stored(value: Any) -> Any:
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS) if isinstance(value, Mapping) else value
+
+
+def _moved(kind: EntryKind, body: Mapping[str, Any]) -> Entry:
+    return Entry(kind, body)
