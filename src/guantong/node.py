@@ -13,11 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from guantong import __version__
-from guantong.base.canonical import b64url, unb64url
 from guantong.base.clock import Clock, SystemClock, iso
-from guantong.base.errors import ConfigProblem, GuantongError
+from guantong.base.errors import GuantongError
 from guantong.base.ids import NewId, Randomness, new_uuid, system_random
-from guantong.base.keys import Ed25519Key, P256Key
 from guantong.base.wire import Http
 from guantong.config import SETTINGS, Config
 
@@ -28,8 +26,9 @@ if TYPE_CHECKING:
 
     from guantong.exchange.ports import Access, Verdict
     from guantong.keep.model import Retention
+    from guantong.prove.model import Scope
 
-__all__ = ["WIRES", "Keys", "Node", "Wire", "load_keys", "probe", "run_async"]
+__all__ = ["WIRES", "Node", "Wire", "probe", "run_async"]
 
 T = TypeVar("T")
 
@@ -93,47 +92,6 @@ calls in :class:`Node` and compares.
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Keys:
-    """A participant's private keys; only this module stores them."""
-
-    token: P256Key
-    evidence: Ed25519Key
-    witness: Ed25519Key
-
-
-def load_keys(path: Path) -> Keys:
-    """Read the key file, or make it: three keys, readable by the owner only, written whole or not at all.
-
-    Raises ConfigProblem ``base.key-unreadable``.
-    """
-    if not path.exists():
-        keys = Keys(P256Key.generate(), Ed25519Key.generate(), Ed25519Key.generate())
-        text = json.dumps(
-            {
-                name: b64url(key.private_bytes())
-                for name, key in (("token", keys.token), ("evidence", keys.evidence), ("witness", keys.witness))
-            }
-        )
-        fresh = path.with_suffix(".new")
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-        return keys
-    try:
-        stored = json.loads(path.read_text("utf-8"))
-        return Keys(
-            P256Key(unb64url(stored["token"])),
-            Ed25519Key(unb64url(stored["evidence"])),
-            Ed25519Key(unb64url(stored["witness"])),
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigProblem("base.key-unreadable", name=path.name) from error
-
-
 class Node:
     """One node with one participant. ``await start()``, ``await serve()``, ``await stop()``.
 
@@ -156,7 +114,8 @@ class Node:
         from guantong.connect.service import Connect
         from guantong.describe.model import DescribeSettings
         from guantong.describe.service import Describe
-        from guantong.exchange.identity import Identity, did_of
+        from guantong.exchange.identity import did_of
+        from guantong.exchange.keyring import FILE, load_keys
         from guantong.exchange.model import ExchangeSettings
         from guantong.exchange.permits import Permits
         from guantong.exchange.service import Exchange
@@ -205,14 +164,16 @@ class Node:
             (self.directory / "port").write_text(str(port), "ascii")
             address = f"http://{host}:{port}"
         self.address: str = address.rstrip("/")
-        self.keys = load_keys(self.directory / "keys.json")
+        prove_settings = config.section("prove", ProveSettings)
+        self.keys = load_keys(self.directory / FILE, sm2=prove_settings.sm2_line)
         self.participant = did_of(self.address)
         self.name = config["node.name"] or self.participant
-        self.identity = Identity(self.participant, self.keys.token, self.keys.evidence)
+        self.identity = self.keys.identity(self.participant)
         self._own_http = None if http is not None else AiohttpClient(self.web_settings)
         self.http: Http = http if http is not None else self._own_http  # type: ignore[assignment]
         url = config["node.records"] or f"sqlite:///{self.directory / 'records.db'}"
         self.records = Records(url, self.clock, random=random, inline=inline)
+        self.records.with_sm3 = prove_settings.sm3_digests
         self._migrate = migrate
         self.outbox = Outbox(self.records, self.clock, config.section("outbox", OutboxSettings))
         self.keep = Keep(
@@ -262,9 +223,15 @@ class Node:
             self.blobs,
             self.clock,
             self.http,
-            lambda _: ProveKeys(self.keys.evidence, self.keys.witness),
+            lambda _: ProveKeys(
+                self.keys.evidence,
+                self.keys.witness,
+                self.keys.sm2 if prove_settings.sm2_line else None,
+                self.keys.former_at(self.clock.now()),
+                self.keys.changes,
+            ),
             source=ExchangePapers(self.exchange),
-            settings=config.section("prove", ProveSettings),
+            settings=prove_settings,
         )
         self.prove.rounds.anchors = anchors.chosen(self.prove.settings, self.http, self.clock)
         partners = ExchangePartners(self.exchange)
@@ -294,8 +261,8 @@ class Node:
             self.keep,
             self.prove,
             self.clock,
-            lambda _: ProveKeys(self.keys.evidence, self.keys.witness),
-            config.section("prove", ProveSettings),
+            self.prove.private_keys,
+            prove_settings,
             factor=self._factor,
         )
         self.trade = FigureTrade(self.figures, self.exchange.ask)
@@ -623,16 +590,18 @@ class Node:
                     "records_elsewhere": bool(self.config["node.records"]),
                     "tables_elsewhere": bool(self.config["keep.tables-uri"]),
                 }
-                size = await asyncio.to_thread(backup.write, out, passphrase, sources, facts)
+                size = await asyncio.to_thread(
+                    backup.write, out, passphrase, sources, facts, sm4=self.keep.settings.cipher == "sm4-gcm"
+                )
         return {**facts, "file": str(out), "bytes": size, "files": len(sources)}
 
-    async def package_bytes(self, agreement_id: str) -> bytes:
-        """The evidence package of an agreement, with its invoices, as the bytes of a zip file."""
-        made = await self.package(agreement_id, self.directory / "packages")
+    async def package_bytes(self, agreement_id: str, scope: Scope | None = None) -> bytes:
+        """The evidence package of an agreement or a part of it, with its invoices, as the bytes of a zip file."""
+        made = await self.package(agreement_id, self.directory / "packages", scope)
         return await asyncio.to_thread(made.read_bytes)
 
-    async def package(self, agreement_id: str, folder: Path) -> Path:
-        """Write the evidence package of an agreement into a folder; returns its path."""
+    async def package(self, agreement_id: str, folder: Path, scope: Scope | None = None) -> Path:
+        """Write the evidence package of an agreement, or of one transfer or period of it, into a folder; returns its path."""
         from guantong.base.canonical import canonical_bytes, sha256
 
         await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
@@ -650,8 +619,9 @@ class Node:
             extra[f"disputes/{number:04d}.json"] = canonical_bytes(
                 {"statement": dict(one.statement), "resolution": one.resolution, "signatures": dict(one.signatures)}
             )
-        out = folder / f"{sha256(agreement_id.encode()).hex()[:16]}.guantong.zip"
-        made = await self.prove.package(self.participant, agreement_id, out, extra=extra)
+        about = canonical_bytes([agreement_id, scope.document() if scope else {}])
+        out = folder / f"{sha256(about).hex()[:16]}.guantong.zip"
+        made = await self.prove.package(self.participant, agreement_id, out, extra=extra, scope=scope)
         return made.path
 
     async def trust(self) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from guantong.base import gm, keychange
 from guantong.base.canonical import canonical_bytes, digest, unb64
 from guantong.base.clock import NS, iso, parse_iso
 from guantong.base.errors import ConfigProblem, GuantongError, Refused, Skippable
@@ -109,6 +110,7 @@ def verify_package(data: bytes, trust: rules.Trust | None = None, *, now_ns: int
         ("maker", package.maker),
         ("checkpoint", package.checkpoint),
         ("witnesses", package.witnesses),
+        ("keys", package.key_times),
         ("entries", package.entries),
         ("anchors", package.anchors),
         ("agreement", package.agreement),
@@ -162,6 +164,15 @@ class _Package:
         return True, ""
 
     def maker(self) -> tuple[bool | None, str]:
+        changes = [
+            keychange.parse(rules.parse_json(self.files[path])) for path in self.files if path.startswith("keys/")
+        ]
+        if self.trust is not None:
+            self.trust = rules.with_changes(self.trust, changes)
+            self.known = self.trust
+        else:
+            own = rules.Trust({self.manifest.maker: frozenset({self.manifest.key})}, Policy({}, {}))
+            self.known = rules.with_changes(own, changes)
         if self.trust is None:
             return None, "no trust file was given"
         if self.manifest.key not in self.trust.dids.get(self.manifest.maker, ()):
@@ -192,7 +203,38 @@ class _Package:
         self.head = parse_checkpoint(self.opened.note.text)
         if self.head.origin != origin:
             raise _Failed("the checkpoint is of another log")
-        return True, f"{origin}, {self.head.size}"
+        return True, f"{origin}, {self.head.size}{self._sm2(origin)}"
+
+    def _sm2(self, origin: str) -> str:
+        """Remark about the SM2 line, for who knows an SM2 key of this log; a line that does not match refuses the package."""
+        remarks = []
+        for key in self.trust.sm2.get(origin, ()) if self.trust is not None else ():
+            try:
+                found = gm.check_line(self.opened.note, key)
+            except ConfigProblem as error:
+                remarks.append(f"; SM2: not checked ({error.message()})")
+                continue
+            remarks.append(
+                f"; SM2 {'matches' if found else 'line absent'} ({gm.NOT_CERTIFIED['en']} / {gm.NOT_CERTIFIED['zh']})"
+            )
+        return "".join(remarks)
+
+    def key_times(self) -> tuple[bool | None, str]:
+        """A key that was rotated or lost counts for what was seen by others before that, and for nothing later."""
+        logs = {key.public for key in self.opened.signers if key.kind == ED25519}
+        ends = [self.known.retired[self.manifest.key]] if self.manifest.key in self.known.retired else []
+        if all(key in self.known.retired for key in logs):
+            ends += [self.known.retired[key] for key in logs]
+        if not ends:
+            return True, ""
+        end = min(ends)
+        if self.report.known_at:
+            if parse_iso(self.report.known_at) >= end:
+                raise _Failed(f"it is signed with a key that counts no more since {iso(end)}")
+            return True, f"the key was changed later, at {iso(end)}"
+        if parse_iso(self.manifest.made_at) >= end:
+            raise _Failed(f"it is signed with a key that counts no more since {iso(end)}")
+        return None, f"the key counts no more since {iso(end)}, and no witness says that this is older"
 
     def witnesses(self) -> tuple[bool | None, str]:
         # nobody is a witness of its own log, whatever the trust file counts it for elsewhere
@@ -228,6 +270,8 @@ class _Package:
             if not verify_inclusion(leaf_hash(data), proof.index, self.head.size, proof.path, self.head.root):
                 raise _Failed(f"{name}.json does not lie in the log")
             leaf = rules.parse_json(data)
+            if "sm3" in leaf and leaf["sm3"] != gm.sm3(canonical_bytes({k: v for k, v in leaf.items() if k != "sm3"})):
+                raise _Failed(f"the SM3 digest in {name}.json does not match")
             if canonical_bytes(leaf) != data or leaf["participant"] != self.manifest.maker:
                 raise _Failed(f"{name}.json is no entry of the maker's log")
             if self.manifest.agreement_id not in rules.subjects(data):
@@ -334,6 +378,7 @@ class _Package:
         problems = exchange.record_problems(record)
         if problems:
             raise _Failed(f"{path}: {problems[0]}")
+        end = parse_iso(str(record["to"]))
         answer = paper["countersignature"]
         if not answer:
             one_sided = paper["state"] == "one-sided"
@@ -343,6 +388,7 @@ class _Package:
                 canonical_bytes(record),
                 paper["signature"],
                 unknown,
+                end,
             )
             return "one-sided" if one_sided else "offered"
         statement = answer["statement"]
@@ -350,20 +396,23 @@ class _Package:
             paper["signature"]
         ):
             raise _Failed(f"the countersignature in {path} belongs to another record")
-        self._signature(path, provider, canonical_bytes(record), paper["signature"], unknown)
-        self._signature(path, consumer, canonical_bytes(statement), answer["signature"], unknown)
+        at = parse_iso(str(statement["at"]))
+        self._signature(path, provider, canonical_bytes(record), paper["signature"], unknown, end)
+        self._signature(path, consumer, canonical_bytes(statement), answer["signature"], unknown, at)
         found = [
             exchange.verify_receipt(record, paper["signature"], answer, a, b)
-            for a in self._keys_of(provider)
-            for b in self._keys_of(consumer)
+            for a in self._keys_of(provider, end)
+            for b in self._keys_of(consumer, at)
         ]
         if found and all(found):
             raise _Failed(f"{path}: {found[0][0]}")
         return exchange.receipt_state(answer)
 
-    def _signature(self, path: str, did: str, data: bytes, signature: str, unknown: set[str]) -> None:
+    def _signature(
+        self, path: str, did: str, data: bytes, signature: str, unknown: set[str], at: int | None = None
+    ) -> None:
         value = unb64(signature)
-        keys = self._keys_of(did)
+        keys = self._keys_of(did, at)
         if not keys:
             unknown.add(did)
         elif not any(verify_ed25519(key, data, value) for key in keys):
@@ -371,13 +420,13 @@ class _Package:
         else:
             self.signers.add(did)
 
-    def _keys_of(self, did: str) -> frozenset[bytes]:
+    def _keys_of(self, did: str, at: int | None = None) -> frozenset[bytes]:
         if self.trust is not None:
-            keys = self.trust.dids.get(did, frozenset())
+            keys = self.trust.keys_of(did, at)
             if not keys:
                 raise _Failed(f"the trust file does not list {did}")
             return keys
-        return frozenset({self.manifest.key}) if did == self.manifest.maker else frozenset()
+        return self.known.keys_of(did, at)
 
     def invoices(self) -> tuple[bool | None, str]:
         unknown: set[str] = set()

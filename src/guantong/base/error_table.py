@@ -26,6 +26,10 @@ class ErrorRow(NamedTuple):
 # fmt: off
 ERRORS: dict[str, ErrorRow] = {
     # base
+    "base.algorithm-missing": ErrorRow(
+        "config", 501, 2,
+        "The cryptography library of this machine has no {name}.", "Use the wheels of cryptography from PyPI and a Python with its own OpenSSL 1.1.1 or newer, or switch the setting off.",
+        "本机的密码库不支持 {name}。", "请使用 PyPI 的 cryptography 安装包和自带 OpenSSL 1.1.1 以上的 Python，或关闭该设置。"),
     "base.extra-missing": ErrorRow(
         "config", 501, 2,
         "{feature} needs the extra “{extra}”, which is not installed.", 'Run: pip install "guantong[{extra}]"',
@@ -34,10 +38,14 @@ ERRORS: dict[str, ErrorRow] = {
         "skip", 400, 4,
         "“{text}” is no {kind}: its form or its check characters are wrong.", "Copy it again from the licence, the register or the partner's own document.",
         "“{text}” 不是有效的 {kind}：格式或校验位不符。", "请从营业执照、登记系统或对方文件中重新抄录。"),
+    "base.key-change-refused": ErrorRow(
+        "refused", 403, 1,
+        "This change of a key is not to be believed: {reason}.", "Ask the key's owner over another channel; until then rely on the old key's past only.",
+        "该密钥变更不可采信：{reason}。", "请通过其他渠道向密钥所有者核实；在此之前只采信旧密钥过去的签名。"),
     "base.key-unreadable": ErrorRow(
         "config", 500, 2,
-        "The key {name} can't be read.", "Restore the file from a back-up, or rotate the key.",
-        "无法读取密钥 {name}。", "请从备份恢复该文件，或轮换密钥。"),
+        "The key {name} can't be read.", "Restore the file from a back-up; if there is none, declare the loss: guantong keys lost.",
+        "无法读取密钥 {name}。", "请从备份恢复该文件；若没有备份，请声明密钥丢失：guantong keys lost。"),
     "base.no-fork": ErrorRow(
         "refused", 409, 1,
         "This does not prove that the log was forked: {reason}.", "Ask whoever claims it for both signed checkpoints and the consistency proof.",
@@ -277,6 +285,10 @@ ERRORS: dict[str, ErrorRow] = {
         "retry", 507, 3,
         "{name} can't be stored: {reason}.", "Free disk space or check the object store; nothing was stored and it can be repeated.",
         "无法存储 {name}：{reason}。", "请腾出磁盘空间或检查对象存储；尚未写入任何内容，可以重做。"),
+    "keep.cipher-unknown": ErrorRow(
+        "config", 500, 2,
+        "The cipher “{cipher}” is not known.", "Set keep.cipher to one of: {known}.",
+        "未知的加密算法 “{cipher}”。", "请将 keep.cipher 设为以下之一：{known}。"),
     "keep.closed": ErrorRow(
         "retry", 503, 3,
         "The store of readings is not open.", "Start the node, or wait until it has started.",

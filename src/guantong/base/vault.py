@@ -5,6 +5,9 @@ a random prefix, the number of the chunk and a mark on the last one (the STREAM 
 "Online Authenticated-Encryption and its Nonce-Reuse Misuse-Resistance", 2015), so that chunks can't be left out, swapped or cut off
 unseen.
 
+With ``sm4`` the chunks are sealed with SM4-GCM instead (国密, not a certified module, 未经密码模块认证) and the first bytes are ``GTVAULT2``;
+the passphrase still goes through scrypt.
+
 Layout: ``GTVAULT1``, salt (16), log2 of scrypt's N, r, p (a byte each), nonce prefix (7), then chunks, each with its tag.
 """
 
@@ -20,9 +23,12 @@ from guantong.base.errors import Refused, Skippable
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+    from guantong.base.gm import Sm4Gcm
+
 __all__ = ["PASSPHRASE_MIN", "VaultReader", "VaultWriter"]
 
 MAGIC = b"GTVAULT1"
+MAGIC_SM4 = b"GTVAULT2"
 CHUNK = 1024 * 1024
 TAG = 16
 PASSPHRASE_MIN = 12
@@ -34,11 +40,11 @@ _HEADER = struct.Struct(">8s16sBBB7s")
 class VaultWriter(io.RawIOBase):
     """Seals what is written to it; ``close`` writes the last chunk and leaves the file open."""
 
-    def __init__(self, file: IO[bytes], passphrase: str) -> None:
+    def __init__(self, file: IO[bytes], passphrase: str, *, sm4: bool = False) -> None:
         if len(passphrase) < PASSPHRASE_MIN:
             raise Skippable("base.passphrase-short", least=PASSPHRASE_MIN)
         self._file = file
-        self._header = _HEADER.pack(MAGIC, os.urandom(16), *_COST, os.urandom(7))
+        self._header = _HEADER.pack(MAGIC_SM4 if sm4 else MAGIC, os.urandom(16), *_COST, os.urandom(7))
         self._cipher = _cipher(passphrase, self._header)
         self._waiting = bytearray()
         self._number = 0
@@ -78,7 +84,7 @@ class VaultReader(io.RawIOBase):
     def __init__(self, file: IO[bytes], passphrase: str) -> None:
         self._file = file
         self._header = file.read(_HEADER.size)
-        if len(self._header) < _HEADER.size or not self._header.startswith(MAGIC):
+        if len(self._header) < _HEADER.size or not self._header.startswith((MAGIC, MAGIC_SM4)):
             raise Skippable("base.vault-malformed")
         self._cipher = _cipher(passphrase, self._header)
         self._number = 0
@@ -114,14 +120,19 @@ class VaultReader(io.RawIOBase):
         self._number += 1
 
 
-def _cipher(passphrase: str, header: bytes) -> AESGCM:
+def _cipher(passphrase: str, header: bytes) -> AESGCM | Sm4Gcm:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
     from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-    _, salt, log_n, r, p, _ = _HEADER.unpack(header)
+    mark, salt, log_n, r, p, _ = _HEADER.unpack(header)
     if not (10 <= log_n <= 20 and 1 <= r <= 16 and 1 <= p <= 4):  # a forged header must not eat the machine
         raise Skippable("base.vault-malformed")
-    return AESGCM(Scrypt(salt=salt, length=32, n=2**log_n, r=r, p=p).derive(passphrase.encode()))
+    secret = Scrypt(salt=salt, length=32, n=2**log_n, r=r, p=p).derive(passphrase.encode())
+    if mark == MAGIC_SM4:
+        from guantong.base.gm import Sm4Gcm, derived
+
+        return Sm4Gcm(derived(secret, b"guantong vault sm4\0"))
+    return AESGCM(secret)
 
 
 def _nonce(header: bytes, number: int, last: bool) -> bytes:

@@ -202,7 +202,7 @@ def _stopped(place: Place) -> Path:
 def _seal(place: Place, directory: Path) -> Seal | None:
     from guantong.keep.seal import load_seal
 
-    return load_seal(place.config["keep.key-file"], directory)
+    return load_seal(place.config["keep.key-file"], directory, place.config["keep.cipher"])
 
 
 def _participant(directory: Path) -> str:

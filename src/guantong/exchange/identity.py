@@ -53,7 +53,10 @@ ISSUER_PATH = "/dcp/issuer"
 
 @dataclass(frozen=True, slots=True)
 class Retired:
-    """A token key of before the last rotation: still listed, so that what it signed can be checked, until nothing it signed lives."""
+    """A key of before the last rotation: still listed, so that what it signed can be checked, until nothing it signed lives.
+
+    A P-256 key was one for tokens; a name that begins with ``evidence-`` says that it was an evidence key, and it only asserts.
+    """
 
     name: str
     jwk: Mapping[str, str]
@@ -91,8 +94,9 @@ def did_document(identity: Identity, address: str, *, at: int = 0, issuer: bool 
     did = identity.did
     keys: list[tuple[str, Mapping[str, str]]] = [(identity.token_kid, identity.token_key.jwk)]
     keys += [(f"{did}#{old.name}", old.jwk) for old in identity.retired if at < old.until]
-    tokens = [key_id for key_id, _ in keys]
+    tokens = [key_id for key_id, _ in keys if "#evidence-" not in key_id]
     keys.append((identity.evidence_kid, identity.evidence_key.jwk))
+    asserting = [identity.evidence_kid, *(key_id for key_id, _ in keys if "#evidence-" in key_id)]
     services = [
         {
             "id": f"{did}#dataservice",
@@ -118,7 +122,7 @@ def did_document(identity: Identity, address: str, *, at: int = 0, issuer: bool 
             for key_id, jwk in keys
         ],
         "authentication": tokens,
-        "assertionMethod": [*tokens, identity.evidence_kid],
+        "assertionMethod": [*tokens, *asserting],
         "capabilityInvocation": tokens,
         "service": services,
     }

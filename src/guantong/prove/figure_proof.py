@@ -418,6 +418,8 @@ def check_signature(
         checked.unconfirmed.append(f"no key known for {signer}")
     elif public not in trust.dids[signer]:
         raise Wrong(f"the trust file does not list this key of {signer}")
+    elif public in trust.retired:
+        checked.unconfirmed.append(f"the key of {signer} counts no more since {iso(trust.retired[public])}")
 
 
 def _open(data: bytes, proof: str, seller: str, trust: Trust | None, checked: Checked) -> tuple[int, int, int | None]:

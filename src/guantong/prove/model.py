@@ -9,14 +9,18 @@ from typing import Any
 
 from guantong.base.clock import iso
 from guantong.base.entry import EntryKind
+from guantong.base.gm import Sm2Key
 from guantong.base.keys import Ed25519Key
 from guantong.base.note import COSIGNATURE, ED25519, VerifierKey
 from guantong.prove.figure import FIGURE_KINDS
 
 __all__ = [
     "ENTRY_KINDS",
+    "KEY_LOST",
+    "KEY_ROTATED",
     "LOG_FORKED",
     "PACKAGE_MADE",
+    "PARTNER_KEY_CHANGED",
     "Alarm",
     "AnchorView",
     "Anchored",
@@ -51,6 +55,12 @@ class ProveKeys:
     """Signs checkpoints and packages: the evidence key of the DID document."""
     witness: Ed25519Key
     """Cosigns partners' checkpoints."""
+    sm2: Sm2Key | None = None
+    """Adds an SM2 line to checkpoints, which who does not know it ignores."""
+    former: Ed25519Key | None = None
+    """The log's key before the last rotation: signs checkpoints too while partners may not have heard of the new one."""
+    changes: tuple[Mapping[str, Any], ...] = ()
+    """Statements of the changes of the log's key, oldest first (``base/keychange.py``)."""
 
     def __post_init__(self) -> None:
         if self.log.public == self.witness.public:
@@ -63,6 +73,11 @@ class ProveSettings:
 
     batch_leaves: int = 4096
     """Leaves taken into the tree under one checkpoint, at most."""
+    sm2_line: bool = False
+    """Checkpoints carry an SM2 signature line beside the Ed25519 one (国密; not a certified module), which verifiers that do not know it
+    ignore. Needs the extra “gm”."""
+    sm3_digests: bool = False
+    """Each entry of the evidence log carries its SM3 digest too (国密; not a certified module); the tree stays SHA-256."""
     gather_s: float = 0.5
     """How long after a commit the log waits, so that one checkpoint covers what is recorded meanwhile. A checkpoint costs a commit, a
     signature and, for each partner, a request and a commit on both sides; a package does not wait for it."""
@@ -291,4 +306,50 @@ LOG_FORKED = EntryKind(
     },
 )
 
-ENTRY_KINDS = (*FIGURE_KINDS, PACKAGE_MADE, LOG_FORKED)
+_STATEMENT = {
+    "type": "object",
+    "required": ["v", "type", "did", "reason", "old", "new", "at", "signatures", "confirmations"],
+}
+
+KEY_ROTATED = EntryKind(
+    "prove.key-rotated",
+    "The participant took a new evidence key; the old one has signed the change.",
+    "参与方更换了存证密钥，旧密钥已对变更签名。",
+    {
+        "type": "object",
+        "required": ["statement"],
+        "additionalProperties": False,
+        "properties": {"statement": _STATEMENT},
+    },
+)
+
+KEY_LOST = EntryKind(
+    "prove.key-lost",
+    "The participant declared its evidence key lost and took a new one; partners confirm it.",
+    "参与方声明存证密钥丢失并启用新密钥，由伙伴确认。",
+    {
+        "type": "object",
+        "required": ["statement"],
+        "additionalProperties": False,
+        "properties": {"statement": _STATEMENT},
+    },
+)
+
+PARTNER_KEY_CHANGED = EntryKind(
+    "prove.partner-key-changed",
+    "A partner's evidence key changed, and why that was believed.",
+    "某伙伴的存证密钥已变更，并记录采信的依据。",
+    {
+        "type": "object",
+        "required": ["partner", "reason", "confirmedBy", "statement"],
+        "additionalProperties": False,
+        "properties": {
+            "partner": {"type": "string"},
+            "reason": {"enum": ["rotated", "lost"]},
+            "confirmedBy": {"type": "array", "items": {"type": "string"}},
+            "statement": _STATEMENT,
+        },
+    },
+)
+
+ENTRY_KINDS = (*FIGURE_KINDS, PACKAGE_MADE, LOG_FORKED, KEY_ROTATED, KEY_LOST, PARTNER_KEY_CHANGED)

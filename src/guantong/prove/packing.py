@@ -32,7 +32,7 @@ async def make(
         leaf = await prove.leaf(participant, number)
         assert leaf is not None
         leaves[number] = leaf
-    documents, leaves = within(scope, documents, leaves)
+    documents, leaves, extra = within(scope, documents, leaves, extra)
     if not leaves:
         raise Skippable("prove.no-such-agreement", agreement=agreement_id)
     head = await _head(prove, participant, max(leaves) + 1)
@@ -49,7 +49,11 @@ async def make(
             participant=participant,
             agreement_id=agreement_id,
             documents=documents,
-            extra={**extra, **await _anchors(prove, participant, head, max(leaves) + 1)},
+            extra={
+                **extra,
+                **await _anchors(prove, participant, head, max(leaves) + 1),
+                **await _changes(prove, participant),
+            },
             entries=entries,
             log_key=log_key,
             witnesses=witnesses,
@@ -90,34 +94,59 @@ async def store(made: tuple[PackageMade, bytes]) -> PackageMade:
 
 
 def within(
-    scope: Scope, documents: Mapping[str, bytes], leaves: Mapping[int, bytes]
-) -> tuple[dict[str, bytes], dict[int, bytes]]:
-    """What of papers and leaves lies in a scope; the agreement and its own entry always do. Receipts go with their usage records."""
+    scope: Scope, documents: Mapping[str, bytes], leaves: Mapping[int, bytes], extra: Mapping[str, bytes]
+) -> tuple[dict[str, bytes], dict[int, bytes], dict[str, bytes]]:
+    """What of papers, leaves and further files lies in a scope; the agreement and its own entry always do.
+
+    Receipts go with their usage records, and invoices with the last of their receipts: an invoice over more than the scope does not
+    follow from what is in the package. Disputes and credit notes are in packages of whole agreements only.
+    """
     if scope == Scope():
-        return dict(documents), dict(leaves)
-    kept: dict[int, bytes] = {}
+        return dict(documents), dict(leaves), dict(extra)
+    parsed = {number: json.loads(data) for number, data in sorted(leaves.items())}
+    usage = [leaf["body"]["record"] for leaf in parsed.values() if isinstance(leaf["body"].get("record"), dict)]
+    # a consumer's own entries name its own process
+    ours = {one.get("consumerProcessId") for one in usage if one["transferProcessId"] == scope.transfer} | {
+        scope.transfer
+    }
+
+    def in_time(leaf: Mapping[str, Any]) -> bool:
+        at = parse_iso(leaf["at"])
+        return (scope.start is None or at >= scope.start) and (scope.end is None or at < scope.end)
+
+    kept: set[int] = set()
     records: set[str] = set()
     names: set[str] = set()
-    for number, data in sorted(leaves.items()):
-        leaf = json.loads(data)
-        body, at = leaf["body"], parse_iso(leaf["at"])
+    for number, leaf in parsed.items():
+        body = leaf["body"]
         record = body.get("record")
-        usage = isinstance(record, dict)
-        transfer = record.get("transferProcessId") if usage else body.get("transfer") or body.get("pid")
-        of_it = scope.transfer in (None, transfer) or (not usage and record in names)  # an answer names the record that it answers
-        in_time = (scope.start is None or at >= scope.start) and (scope.end is None or at < scope.end)
-        if leaf["kind"] != "exchange.agreement-made" and not (of_it and in_time):
+        if isinstance(record, dict):
+            of_it = scope.transfer in (None, record.get("transferProcessId"))
+        else:  # an answer names the record that it answers
+            named = {str(record), str(body.get("recordId"))}
+            of_it = scope.transfer is None or (body.get("transfer") or body.get("pid")) in ours or bool(named & names)
+        if leaf["kind"] != "exchange.agreement-made" and not (of_it and in_time(leaf)):
             continue
-        kept[number] = data
-        if usage:
+        kept.add(number)
+        if isinstance(record, dict):
             records.add(digest(record))
             names.add(str(record["recordId"]))
-    papers = {
-        path: data
-        for path, data in documents.items()
-        if not path.startswith("receipts/") or digest(json.loads(data)["record"]) in records
-    }
-    return papers, kept
+    invoices: dict[str, str] = {}
+    for path, data in extra.items():
+        document = json.loads(data)["document"] if path.startswith("invoices/") else {}
+        if document and {str(one["id"]) for one in document["receipts"]} <= names:
+            invoices[digest(document)] = path
+    logged = {leaf["body"].get("invoice") for leaf in parsed.values() if in_time(leaf)}
+    kept |= {number for number, leaf in parsed.items() if in_time(leaf) and leaf["body"].get("invoice") in invoices}
+    return (
+        {
+            path: data
+            for path, data in documents.items()
+            if not path.startswith("receipts/") or digest(json.loads(data)["record"]) in records
+        },
+        {number: leaves[number] for number in sorted(kept)},
+        {path: extra[path] for name, path in invoices.items() if name in logged},
+    )
 
 
 async def _anchors(prove: Prove, participant: str, head: CheckpointView, size: int) -> dict[str, bytes]:
@@ -134,6 +163,12 @@ async def _anchors(prove: Prove, participant: str, head: CheckpointView, size: i
             found[f"{name}.tsr"] = unb64(str(anchor.ref["token"]))
             found[f"{name}.txt"] = str(anchor.ref["text"]).encode()
     return found
+
+
+async def _changes(prove: Prove, participant: str) -> dict[str, bytes]:
+    """``keys/<n>.json``: how the keys of the maker and of partners known to it changed, so that older signatures can be checked."""
+    known = await prove.key_changes.known(participant)
+    return {f"keys/{number:03d}.json": canonical_bytes(dict(one)) for number, one in enumerate(known, 1)}
 
 
 async def _papers(prove: Prove, participant: str, agreement_id: str) -> tuple[Mapping[str, bytes], list[int]]:

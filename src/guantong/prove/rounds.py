@@ -192,6 +192,7 @@ class Rounds:
         now = prove.clock.now()
         key = (participant, peer.did)
         try:
+            peer = await prove.key_changes.follow(participant, peer)
             shown = await monitor.look(prove.http, peer, timeout_s=timeout_s)
         except GuantongError as error:
             since = self._answered.setdefault(key, now)

@@ -46,6 +46,9 @@ def routes(prove: Prove, participant_of: Callable[[Request], str]) -> list[Route
     async def keys(request: Request) -> Response:
         return Response(prove.key_statement(participant_of(request)), media_type=_TEXT)
 
+    async def key_changes(request: Request) -> Response:
+        return Response(prove.key_changes.published(participant_of(request)), media_type="application/json")
+
     async def add_checkpoint(request: Request) -> Response:
         limit = prove.settings.max_request_bytes
         body = bytearray()
@@ -67,6 +70,7 @@ def routes(prove: Prove, participant_of: Callable[[Request], str]) -> list[Route
         Route("/log/checkpoint", _told(checkpoint)),
         Route("/log/tile/{rest:path}", _told(tile)),
         Route("/log/keys", _told(keys)),
+        Route("/log/key-changes", _told(key_changes)),
         Route("/witness/add-checkpoint", _told(add_checkpoint), methods=["POST"]),
         Route("/witness/{origin}/checkpoint", _told(monitor)),
     ]

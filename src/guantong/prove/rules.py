@@ -11,24 +11,27 @@ import re
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from guantong.base import evm, timestamp
+from guantong.base import evm, gm, keychange, timestamp
 from guantong.base.canonical import b64, canonical_bytes, sha256, unb64
 from guantong.base.clock import NS, iso
 from guantong.base.errors import Refused, Skippable
 from guantong.base.keys import Ed25519Key, verify_ed25519
 from guantong.base.note import (
     COSIGNATURE,
+    ED25519,
+    Note,
     Policy,
     VerifierKey,
     open_note,
     parse_checkpoint,
     parse_policy,
     parse_vkey,
+    sign,
 )
-from guantong.prove.model import Anchored, witness_name_of
+from guantong.prove.model import Anchored, ProveKeys, origin_of, witness_name_of
 
 __all__ = [
     "AGREEMENT_PATH",
@@ -170,6 +173,21 @@ def receipt_paper(
 def invoice_paper(document: Mapping[str, Any], signatures: Sequence[Mapping[str, str]]) -> bytes:
     """``invoices/<n>.json``: an invoice as ``settle.rules.invoice`` made it, and the signatures over its canonical bytes."""
     return canonical_bytes({"document": dict(document), "signatures": [dict(item) for item in signatures]})
+
+
+# ---- what the log signs
+
+
+def signed(text: str, name: str, keys: ProveKeys) -> Note:
+    """A note signed with the log's key, with the one before it while partners may not have heard of the new one, and with SM2 where it is
+    asked for. Who does not know one of these keys ignores its line.
+    """
+    note = sign(text, name, keys.log)
+    if keys.former is not None:
+        note = note.adding(sign(text, name, keys.former).signatures)
+    if keys.sm2 is not None:
+        note = note.adding([gm.sign_line(text, name, keys.sm2)])
+    return note
 
 
 # ---- the statement of a witness key
@@ -374,6 +392,35 @@ class Trust:
     """Certificates of time-stamp authorities (RFC 3161)."""
     chains: Mapping[int, tuple[frozenset[str], frozenset[str]]] = field(default_factory=dict)
     """By chain id: contracts, and hashes of blocks that the verifier knows from its own node."""
+    retired: Mapping[bytes, int] = field(default_factory=dict)
+    """Evidence keys that were rotated or lost, and the instant, ns, from which nothing they sign counts."""
+    sm2: Mapping[str, tuple[gm.Sm2Public, ...]] = field(default_factory=dict)
+    """SM2 keys of logs, by origin."""
+
+    def keys_of(self, did: str, at: int | None = None) -> frozenset[bytes]:
+        """The evidence keys of a party; with an instant, those that counted then."""
+        keys = self.dids.get(did, frozenset())
+        return keys if at is None else frozenset(key for key in keys if at < self.retired.get(key, at + 1))
+
+
+def change_line(document: Mapping[str, Any]) -> str:
+    """The line of a trust file about a change of a key."""
+    return f"key-change {b64(canonical_bytes(dict(document)))}"
+
+
+def with_changes(trust: Trust, changes: Sequence[keychange.KeyChange]) -> Trust:
+    """A trust that follows the changes which lead on from its own keys; all others are left aside.
+
+    Raises Refused ``base.key-change-refused`` where one key was changed for two.
+    """
+    dids, retired, logs = dict(trust.dids), dict(trust.retired), dict(trust.policy.logs)
+    for change in keychange.believed(changes, trust.dids):
+        dids[change.did] = dids.get(change.did, frozenset()) | {change.old, change.new}
+        retired[change.old] = change.at
+        origin = origin_of(change.did)
+        both = (VerifierKey(origin, ED25519, change.old), VerifierKey(origin, ED25519, change.new))
+        logs[origin] = tuple(dict.fromkeys((*logs.get(origin, ()), *both)))
+    return replace(trust, dids=dids, retired=retired, policy=replace(trust.policy, logs=logs))
 
 
 def trust_text(
@@ -435,21 +482,39 @@ def parse_trust(text: str) -> Trust:
             raise Skippable("base.note-malformed", reason="a contract or block line is “contract <chain id> <0x…>”")
         chains.setdefault(int(fields[0]), (set(), set()))[place].add(fields[1].lower())
 
+    changes: list[keychange.KeyChange] = []
+    sm2: dict[str, tuple[gm.Sm2Public, ...]] = {}
+
+    def change_line(fields: Sequence[str]) -> None:
+        try:
+            (encoded,) = fields
+            changes.append(keychange.parse(parse_json(unb64(encoded))))
+        except (ValueError, Refused) as error:
+            raise Skippable("base.note-malformed", reason="a key-change line is “key-change <statement>”") from error
+
+    def sm2_line(fields: Sequence[str]) -> None:
+        key = gm.parse_sm2(" ".join(fields))
+        sm2[key.name] = (*sm2.get(key.name, ()), key)
+
     policy = parse_policy(
         text,
         other={
+            "key-change": change_line,
+            "sm2": sm2_line,
             "did": did_line,
             "authority": authority_line,
             "contract": lambda fields: chain_line(fields, 40, 0),
             "block": lambda fields: chain_line(fields, 64, 1),
         },
     )
-    return Trust(
+    trust = Trust(
         {did: frozenset(keys) for did, keys in dids.items()},
         policy,
         tuple(authorities),
         {chain: (frozenset(contracts), frozenset(blocks)) for chain, (contracts, blocks) in chains.items()},
+        sm2=sm2,
     )
+    return with_changes(trust, changes) if changes else trust
 
 
 def policy_text(log: VerifierKey, witnesses: Sequence[VerifierKey]) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from sqlalchemy import and_, func, select
 
+from guantong.base import gm
 from guantong.base.clock import NS, Clock
 from guantong.base.entry import Entry
 from guantong.base.errors import Corrupt, GuantongError, Skippable
@@ -25,11 +26,11 @@ from guantong.base.note import (
     key_of,
     parse_note,
     parse_signature_lines,
-    sign,
 )
 from guantong.base.wire import Http
 from guantong.keep.ports import Blobs
 from guantong.prove import packing, rules
+from guantong.prove.keychanges import KeyChanges
 from guantong.prove.model import (
     PACKAGE_MADE,
     CheckpointView,
@@ -98,6 +99,7 @@ class Prove:
         self._task: asyncio.Task[None] | None = None
         self._failures: dict[str, str] = {}
         self.rounds = Rounds(self, records, blobs)
+        self.key_changes = KeyChanges(self, records)
         records.on_commit(self._wake.set)
 
     # ---- running
@@ -122,6 +124,7 @@ class Prove:
         for did in one.peers:
             one.witnesses[did] = await self._witness_view(participant, did)
         self._logs[participant] = one
+        await self.key_changes.record_own(participant)
         if self._task is not None:
             for did in one.peers:
                 self._begin_round(one, did)
@@ -210,7 +213,7 @@ class Prove:
         await one.tree.take(leaves)
         size, root = one.tree.size, one.tree.frontier.root()
         origin = origin_of(one.participant)
-        note = sign(Checkpoint(origin, size, root).text, origin, self._keys(one.participant).log).to_bytes()
+        note = rules.signed(Checkpoint(origin, size, root).text, origin, self._keys(one.participant)).to_bytes()
         subjects = [(subject, start + at) for at, leaf in enumerate(leaves) for subject in rules.subjects(leaf)]
         frontier = one.tree.frontier.to_bytes()
         async with self._records.step(one.participant) as step:
@@ -390,8 +393,8 @@ class Prove:
     def key_statement(self, participant: str) -> bytes:
         """Signed statement of the participant's witness key, for partners (``GET /log/keys``)."""
         keys: ProveKeys = self._keys(participant)
-        return sign(
-            rules.key_statement(participant, self.keys_of(participant)[1]), origin_of(participant), keys.log
+        return rules.signed(
+            rules.key_statement(participant, self.keys_of(participant)[1]), origin_of(participant), keys
         ).to_bytes()
 
     # ---- witnesses
@@ -438,9 +441,28 @@ class Prove:
         one = self._log(participant)
         logs = [peer.log_vkey for peer in one.peers.values()]
         answer = await add_checkpoint(self._records, self._clock, participant, self._keys(participant), logs, body)
+        if answer.status == 403 and (changed := await self._changed_key(participant, body)) is not None:
+            answer = await add_checkpoint(
+                self._records, self._clock, participant, self._keys(participant), [changed.log_vkey], body
+            )
         if answer.status == 422:
             await self.rounds.refused(participant, body)
         return answer
+
+    async def _changed_key(self, participant: str, body: bytes) -> Peer | None:
+        """The partner that sent a checkpoint under a key we don't know, if it says, believably, that its key changed."""
+        for peer in self.peers(participant):
+            if f"\n\n{origin_of(peer.did)}\n".encode() in body:
+                try:
+                    found = await self.key_changes.follow(participant, peer, at_most_every_s=60.0)
+                except GuantongError:
+                    return None
+                return found if found != peer else None
+        return None
+
+    async def replace_peer(self, participant: str, peer: Peer, entry: Entry) -> None:
+        """Know a partner under its new key from now on, and record why."""
+        await self._store_peer(self._log(participant), peer, entry)
 
     async def monitored(self, participant: str, origin_hash: str) -> bytes | None:
         """The newest checkpoint cosigned of the log whose origin has that SHA-256 (lower-case hex), or None."""
@@ -464,9 +486,11 @@ class Prove:
         one.wake.setdefault(peer.did, asyncio.Event())
         one.wake[peer.did].set()
 
-    async def _store_peer(self, one: _Log, peer: Peer) -> None:
+    async def _store_peer(self, one: _Log, peer: Peer, entry: Entry | None = None) -> None:
         async with self._records.step(one.participant) as step:
             step.upsert(PEERS, did=peer.did, url=peer.url, evidence_key=peer.evidence_key, witness_key=peer.witness_key)
+            if entry is not None:
+                step.record(entry)
         self._enlist(one, peer)
 
     async def _witness_view(self, participant: str, did: str) -> WitnessView:
@@ -573,6 +597,10 @@ class Prove:
             if peer.witness_vkey is not None:
                 witnesses.append(peer.witness_vkey)
         lines = [line for anchor in self.rounds.anchors for line in anchor.trust_lines()]
+        lines += [rules.change_line(one) for one in await self.key_changes.known(participant)]
+        sm2 = self._keys(participant).sm2
+        if sm2 is not None:
+            lines.append(f"sm2 {gm.Sm2Public(origin_of(participant), sm2.public)}")
         return rules.trust_text(dids, logs, witnesses, lines)
 
     def _log(self, participant: str) -> _Log:

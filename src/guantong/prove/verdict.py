@@ -33,6 +33,7 @@ _CHECKS = {
     "maker": ("The maker's key is one you trust", "出具方密钥在您的信任文件之中"),
     "checkpoint": ("The checkpoint is signed by the maker's log", "检查点由出具方的日志签名"),
     "witnesses": ("Enough witnesses cosigned the checkpoint", "会签检查点的见证方达到要求"),
+    "keys": ("No key is used after it was rotated or lost", "没有密钥在轮换或丢失之后仍被使用"),
     "entries": ("Every entry lies in the log under the checkpoint", "每个条目都在检查点之下的日志中"),
     "anchors": ("Every anchor holds and is of this history", "每个锚定均成立且属于同一份历史"),
     "agreement": ("The agreement is the one the log recorded", "合约与日志记录一致"),
@@ -262,6 +263,13 @@ _ZH: tuple[tuple[str, str], ...] = (
     (r"the archive is cut off", "文件不完整"),
     (r"the archive has another form than packages have", "文件结构与存证包不同"),
     (r"the manifest's signature does not match", "清单签名不符"),
+    (r"it is signed with a key that counts no more since (.+)", "签名所用密钥自 {0} 起已作废"),
+    (r"the key was changed later, at (.+)", "密钥在此之后才变更（{0}）"),
+    (
+        r"the key counts no more since (.+), and no witness says that this is older",
+        "密钥自 {0} 起作废，且没有见证方证明本包更早",
+    ),
+    (r"the SM3 digest in (.+) does not match", "{0} 中的 SM3 摘要不符"),
     (r"the manifest (.+)", "清单有误（{0}）"),
     (r"(.+): only the digest is known", "{0}：仅知其摘要"),
 )
