@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,6 +134,11 @@ def test_two_companies_trade_data_with_commands_alone(pair: tuple[Company, Compa
     wrong.write_text(other_keys(trust.read_text("utf-8")), "utf-8")
     assert verify("--trust", str(wrong), str(package)) == 1
     assert verify(str(package)) == 6
+    part, pid = tmp_path / "part.zip", buyer.run("transfers")[0]["pid"]
+    supplier.run("package", agreement, "--transfer", pid, "--from", "2020-01-01T00:00:00Z", "--out", str(part))
+    assert verify("--trust", str(trust), str(part)) == 0
+    assert scope_of(part).keys() == {"transfer", "from"}
+    assert "web.field-missing" in supplier.run("package", agreement, "--transfer", "urn:uuid:none", code=4)
 
     # a stopped node leaves no address behind, keeps its port, and still answers commands that need no partner
     assert (supplier.directory / "session.json").stat().st_mode & 0o077 == 0
@@ -143,6 +149,12 @@ def test_two_companies_trade_data_with_commands_alone(pair: tuple[Company, Compa
     assert "node.not-running" in supplier.run("sign-in", code=3)
     assert supplier.run("contracts", "list")["agreements"]["items"][0]["id"] == agreement
     assert f"http://127.0.0.1:{(supplier.directory / 'port').read_text()}" == before
+
+
+def scope_of(package: Path) -> dict[str, str]:
+    with zipfile.ZipFile(package) as archive:
+        scope: dict[str, str] = json.loads(archive.read("manifest.json"))["scope"]
+    return scope
 
 
 def other_keys(text: str) -> str:

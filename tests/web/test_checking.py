@@ -184,3 +184,27 @@ async def test_the_page_needs_no_account_and_may_send_nothing_anywhere(browser_o
     assert "connect-src" not in POLICY
     assert b"<style" not in package.page("verify.html")
     assert b"style=" not in package.page("verify.html")
+
+
+async def test_the_evidence_page_offers_parts_and_the_browser_and_the_part_it_hands_out_verifies_there(
+    chromium: Any, world: tuple[Node, Node], tmp_path: Path
+) -> None:
+    supplier, customer = world
+    checker = await opened(chromium, await supplier.sign_in_link())
+    await checker.page.goto(supplier.address + "/evidence?lang=en")
+    form = checker.page.locator('form[action="/evidence/package"]')
+    await form.locator("summary").click()
+    (transfer,) = await supplier.exchange.transfers(supplier.participant)
+    await form.locator("select[name=transfer]").select_option(transfer.pid)
+    await form.locator("input[name=to]").fill("2200-01-01T00:00:00Z")
+    async with checker.page.expect_download() as waiting:
+        await form.locator("button").click()
+    path = await (await waiting.value).path()
+    data, trust = path.read_bytes(), await customer.trust()
+    await checker.page.click('a[href="/verify"]')
+
+    assert await checker.verdict(data, trust) == verify_package(data, rules.parse_trust(trust)).verdict == "ok"
+    words = await checker.page.inner_text("#result")
+    assert f"a part of the agreement's records only: to 2200-01-01T00:00:00Z, transfer {transfer.pid}" in words
+    assert checker.trouble == []
+    await checker.page.context.close()

@@ -345,13 +345,20 @@ def evidence(place: Place, kind: str | None, page: int | None) -> None:
     show_default=True,
     help="File to write. / 写入的文件。",
 )
+@click.option(
+    "--transfer", metavar="PID", help="Only this transfer, by either side's id. / 只含此次传输（任一方的标识）。"
+)
+@click.option("--from", "start", metavar="TIME", help="Only what was recorded from then on (RFC 3339). / 起始时间。")
+@click.option("--to", "end", metavar="TIME", help="Only what was recorded before. / 截止时间（不含）。")
 @at_node
-def package(place: Place, agreement: str, out: Path) -> None:
-    """Write the evidence package of an agreement, which strangers verify without us.
+def package(place: Place, agreement: str, out: Path, transfer: str | None, start: str | None, end: str | None) -> None:
+    """Write the evidence package of an agreement, which strangers verify without us; or of one transfer or period of it.
 
-    生成合约的存证包，他人无需本方即可验证。
+    生成合约的存证包，他人无需本方即可验证；也可只含一次传输或一段时间。
     """
     with place.desk() as desk:
-        content = desk.act_for_bytes("/evidence/package", agreement=agreement)
+        content = desk.act_for_bytes(
+            "/evidence/package", agreement=agreement, transfer=transfer, **{"from": start, "to": end}
+        )
     write_file(out, content)
     place.say({"file": str(out), "bytes": len(content)}, lambda made: f"{made['file']}  ({made['bytes']} B)")

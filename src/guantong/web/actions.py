@@ -37,6 +37,7 @@ from guantong.web.connect_actions import (
     replay_source,
 )
 from guantong.web.edge_actions import invite_edge, list_edges, remove_edge
+from guantong.web.evidence_actions import package, trust, verify
 from guantong.web.figure_actions import (
     challenge_figure,
     define_figure,
@@ -356,26 +357,6 @@ async def say_in_transfer(rooms: Rooms, ask: Ask) -> dict[str, Any]:
 # ---- prove, settle, value, watch
 
 
-async def package(rooms: Rooms, ask: Ask) -> bytes:
-    """The evidence package of an agreement, a zip file that strangers verify without us."""
-    return await rooms.package(text(ask, "agreement", limit=200))
-
-
-async def verify(rooms: Rooms, ask: Ask) -> dict[str, Any]:
-    """Verify a package: an uploaded one, or the one of an agreement, made now."""
-    given: Any = ask.query.get("file")
-    if isinstance(given, bytes) and given:
-        verdict = await rooms.verify(given)
-        return {"subject": "", "verdict": dict(verdict)}
-    agreement = text(ask, "agreement", limit=200)
-    return {"subject": agreement, "verdict": dict(await rooms.verify(await rooms.package(agreement)))}
-
-
-async def trust(rooms: Rooms, _: Ask) -> dict[str, Any]:
-    """The trust file: keys of this node and of its partners, to be compared with their owners before use."""
-    return _go("/evidence", trust=await rooms.prove.trust_lines(rooms.participant))
-
-
 async def backup(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     """Write everything of this node into one sealed file on its disk."""
     if rooms.backup is None:
@@ -613,7 +594,17 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action("/audit/invite", "A one-time link that may only read", (), auditing.invite),
     Action("/evidence/trust", "The trust file of this node", (), trust),
-    Action("/evidence/package", "Make the evidence package of an agreement", (Field("agreement"),), package),
+    Action(
+        "/evidence/package",
+        "Make the evidence package of an agreement, or of one transfer or period of it",
+        (
+            Field("agreement"),
+            Field("transfer", required=False),
+            Field("from", required=False),
+            Field("to", required=False),
+        ),
+        package,
+    ),
     Action(
         "/evidence/verify",
         "Verify a package",

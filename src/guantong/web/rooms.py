@@ -48,8 +48,8 @@ class Rooms:
     value: Value
     watch: Watch
     outbox: Outbox
-    package: Callable[[str], Awaitable[bytes]]
-    """``await package(agreement_id)``: the evidence package of an agreement as the bytes of a zip file."""
+    package: Callable[..., Awaitable[bytes]]
+    """``await package(agreement_id, scope=None)``: the evidence package of an agreement, or a part of it, as the bytes of a zip file."""
     verify: Callable[[bytes], Awaitable[Mapping[str, Any]]]
     """``await verify(package_bytes)``: the stranger's verdict on a package, ``{"ok": bool, "signer": …, "checks": [...]}``."""
     receive: Callable[..., Awaitable[Mapping[str, Any]]] | None = None

@@ -79,6 +79,10 @@ async def evidence(rooms: Rooms, ask: Ask) -> dict[str, Any]:
             {"id": one.id, "dataset": one.dataset_id, "partner": one.partner, "role": one.role}
             for one in await rooms.exchange.agreements(me)
         ],
+        "transfers": [
+            {"pid": one.pid, "dataset": one.dataset_id, "agreement": one.agreement_id, "at": time_of(one.created_at)}
+            for one in await rooms.exchange.transfers(me)
+        ],
     }
 
 
