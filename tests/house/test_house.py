@@ -172,7 +172,11 @@ def impure_lines(module: ast.Module, name: str) -> Iterator[str]:
 
 ASKING = {
     # path: why it may ask the machine itself
+    "connect/opcua/session.py datetime.now": "the validity of a certificate that is made once and kept",
+    "connect/opcua/values.py uuid": "only the type of a value that a server sends",
     "keep/blobs.py os.urandom": "the name of a draft file, gone before anybody sees it",
+    "keep/delta.py time.time": "compared with the file system's own times, to find the files of a commit that failed",
+    "keep/seal.py os.urandom": "nonces of AES-GCM: one that a seed could repeat would open the cipher",
     "web/guard.py secrets": "the reference number of an unexpected failure, told to a person and the log only",
 }
 

@@ -5,11 +5,11 @@ Rows of :data:`guantong.web.actions.ACTIONS`.
 
 from __future__ import annotations
 
-import secrets as randomness
 from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
+from guantong.base.canonical import b64url
 from guantong.base.errors import Skippable
 from guantong.web.ask import Ask
 from guantong.web.loaders.connect import openness_rows
@@ -80,7 +80,7 @@ async def make_hook(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     name = _text(ask, "name")
     if not name or "/" in name:
         raise Skippable("web.field-missing", field="name", reason="a name without / is wanted")
-    token = randomness.token_urlsafe(32)
+    token = b64url(rooms.records.random(32))
     interface = Interface(name, "webhook", f"webhook://{name}/", terms=(("token_sha256", token_digest(token)),))
     await rooms.connect.add(rooms.participant, interface)
     return {"name": name, "address": f"{rooms.base_url}/connect/hooks/{name}", "token": token, "next": "/sources"}
