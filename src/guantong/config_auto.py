@@ -35,6 +35,7 @@ ROWS: tuple[tuple[str, type, Any, str, str, bool], ...] = (
     ('keep.log-retention-s', float, 86400.0, "How long an entry stays in the log after the tables have it, so that it can be looked at again.", "条目入表后在日志中再保留多久（秒），以备查看。", False),
     ('keep.drain-rows-s', int, 2000000, "A backlog of the log is read at most this fast (rows a second), so that live data is not delayed; 0: no limit.", "读取日志积压的最高速度（行/秒），以免耽误实时数据；0 表示不限。", False),
     ('keep.key-file', str, '', "File with a 32-byte key (raw or hexadecimal) outside the node's directory: log and blobs are encrypted with it. Empty: not.", "节点目录之外的 32 字节密钥文件（二进制或十六进制），用于加密日志与存储块；留空则不加密。", False),
+    ('keep.cipher', str, 'aes-256-gcm', "Cipher at rest, where there is a key, and of back-ups: aes-256-gcm or sm4-gcm (国密; not a certified module). What was sealed with the other stays readable.", "有密钥时静态加密所用的算法，备份也用它：aes-256-gcm 或 sm4-gcm（国密，未经密码模块认证）。改用后，以前加密的内容仍可读取。", False),
     ('keep.batch-bytes-max', int, 67108864, "Largest batch, as encoded.", "单批数据编码后的最大字节数。", False),
     ('keep.commit-s', float, 60.0, "A row waits at most this long for its table.", "一行数据最多等多久（秒）就要写入数据表。", False),
     ('keep.commit-rows', int, 100000, "So many waiting rows are committed at once.", "攒够这么多行立即提交。", False),
@@ -115,6 +116,8 @@ ROWS: tuple[tuple[str, type, Any, str, str, bool], ...] = (
     ('exchange.issued-lifetime-d', int, 365, "How long a credential that this node issues holds, days.", "本节点签发的凭证有效多少天。", False),
     # prove
     ('prove.batch-leaves', int, 4096, "Leaves taken into the tree under one checkpoint, at most.", "一个检查点最多收入多少片叶子。", False),
+    ('prove.sm2-line', bool, False, "Checkpoints carry an SM2 signature line beside the Ed25519 one (国密; not a certified module), which verifiers that do not know it ignore. Needs the extra “gm”.", "检查点在 Ed25519 之外再加一行 SM2 签名（国密，未经密码模块认证），不认识的核验方会忽略它。需要扩展 gm。", False),
+    ('prove.sm3-digests', bool, False, "Each entry of the evidence log carries its SM3 digest too (国密; not a certified module); the tree stays SHA-256.", "存证日志的每个条目另带 SM3 摘要（国密，未经密码模块认证）；默克尔树仍为 SHA-256。", False),
     ('prove.gather-s', float, 0.5, "How long after a commit the log waits, so that one checkpoint covers what is recorded meanwhile. A checkpoint costs a commit, a signature and, for each partner, a request and a commit on both sides; a package does not wait for it.", "提交后等待多久（秒），好让一个检查点涵盖期间的全部记录。", False),
     ('prove.witness-timeout-s', float, 10.0, "Longest wait for a witness's answer.", "等待见证方答复的最长时间（秒）。", False),
     ('prove.retry-min-s', float, 0.5, "First pause after a witness could not be reached; it doubles each time.", "见证方联系不上时的首次停顿（秒），之后逐次加倍。", False),
