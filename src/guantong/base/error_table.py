@@ -44,8 +44,8 @@ ERRORS: dict[str, ErrorRow] = {
         "该密钥变更不可采信：{reason}。", "请通过其他渠道向密钥所有者核实；在此之前只采信旧密钥过去的签名。"),
     "base.key-unreadable": ErrorRow(
         "config", 500, 2,
-        "The key {name} can't be read.", "Restore the file from a back-up; if there is none, declare the loss: guantong keys lost.",
-        "无法读取密钥 {name}。", "请从备份恢复该文件；若没有备份，请声明密钥丢失：guantong keys lost。"),
+        "The key {name} can't be read.", "Restore the file from a back-up; if there is none, declare the loss with `guantong keys lost --out FILE`.",
+        "无法读取密钥 {name}。", "请从备份恢复该文件；若没有备份，请用 `guantong keys lost --out 文件` 声明密钥丢失。"),
     "base.no-fork": ErrorRow(
         "refused", 409, 1,
         "This does not prove that the log was forked: {reason}.", "Ask whoever claims it for both signed checkpoints and the consistency proof.",

@@ -56,7 +56,7 @@ class Sm2Key:
     def public(self) -> bytes:
         """The public key as an uncompressed point, 65 bytes."""
         numbers = self._private.public_key().public_numbers()
-        return b"\x04" + numbers.x.to_bytes(32, "big") + numbers.y.to_bytes(32, "big")
+        return bytes(b"\x04" + numbers.x.to_bytes(32, "big") + numbers.y.to_bytes(32, "big"))
 
     def sign(self, message: bytes) -> bytes:
         """Signature in DER."""

@@ -464,15 +464,29 @@ class Receipts:
 
     async def verify(self, participant: str, agreement_id: str) -> tuple[str, ...]:
         """Everything that is wrong with the receipts of an agreement, each checked anew with both parties' keys."""
-        own = self.hosting.hosted(participant).identity.evidence_key.public
+        identity = self.hosting.hosted(participant).identity
+        former = [unb64url(one.jwk["x"]) for one in identity.retired if one.name.startswith("evidence-")]
+        own = [identity.evidence_key.public, *former]
         found: tuple[str, ...] = ()
         for receipt in await self.list(participant, agreement_id):
-            partner = await self._evidence_key(receipt.partner)
-            keys = (own, partner) if receipt.role == "provider" else (partner, own)
+            partner = [await self._evidence_key(receipt.partner), *await self._former_keys(receipt.partner)]
+            providers, consumers = (own, partner) if receipt.role == "provider" else (partner, own)
             record, countersignature = dict(receipt.record), dict(receipt.countersignature)
-            problems = verify_receipt(record, receipt.signature, countersignature or None, *keys)
-            found += tuple(f"{receipt.record_id}: {problem}" for problem in problems)
+            # a receipt of before a rotation was signed with the keys of then
+            tried = [
+                verify_receipt(record, receipt.signature, countersignature or None, one, other)
+                for one in providers
+                for other in consumers
+            ]
+            if all(tried):
+                found += tuple(f"{receipt.record_id}: {problem}" for problem in tried[0])
         return found
+
+    async def _former_keys(self, partner: str) -> tuple[bytes, ...]:
+        document = await self.hosting.resolver.document(partner)
+        names = [str(one.get("id")) for one in document.get("verificationMethod") or () if isinstance(one, dict)]
+        jwks = [public_key_of(document, name) for name in names if "#evidence-" in name]
+        return tuple(unb64url(str(jwk["x"])) for jwk in jwks if jwk is not None and jwk.get("crv") == "Ed25519")
 
     async def _evidence_key(self, partner: str) -> bytes:
         try:
