@@ -153,6 +153,12 @@ async def test_what_the_maker_itself_forged_fails_at_the_same_check_as_on_the_co
         assert [name for name, ok in (await checker.checks()).items() if ok == "false"] == wanted, number
     for text in ("x", trust.replace("quorum witnesses", "quorum nobody"), trust + "quorum none\n"):
         assert await checker.verdict(WORLD.pack(), text) == "unreadable"
+    # which key counted when is left to the command, and not guessed; what was changed is found all the same
+    changed = WORLD.pack({**whole, "keys/001.json": b"{}"})
+    assert await checker.verdict(changed, trust) == "unreadable"
+    assert "guantong verify only" in await checker.page.inner_text("#result")
+    assert await checker.verdict(changed.replace(b"urn:uuid:record-2", b"urn:uuid:record-9"), trust) == "not-ok"
+    assert await checker.verdict(WORLD.pack(), trust + "key-change e30=\n") == "unreadable"
     disputed = World()
     disputed.receipts[1] = disputed.receipt(2, 2500, "dispute")
     files = {path: data for path, data in disputed.files().items() if not path.startswith("invoices/")}

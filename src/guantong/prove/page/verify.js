@@ -85,8 +85,9 @@
 
   /** Nanoseconds since the epoch. */
   const instant = (value) => {
-    const found = /^(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?Z$/.exec(value);
-    const ms = found ? Date.parse(`${found[1]}T${found[2]}Z`) : NaN;
+    const found = /^(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:[.,](\d{1,9})\d*)?\s*(Z|z|[+-]\d\d:?\d\d)?$/.exec(String(value).trim());
+    const zone = !found?.[4] || /z/i.test(found[4]) ? "Z" : found[4].replace(/^(...):?/, "$1:");
+    const ms = found ? Date.parse(`${found[1]}T${found[2]}${zone}`) : NaN;
     if (Number.isNaN(ms)) malformed("a time");
     return BigInt(ms) * 1000000n + BigInt((found[3] || "").padEnd(9, "0"));
   };
@@ -267,17 +268,17 @@
     return { logs, witnesses, isMet: (keys) => counts(quorum, keys) };
   };
   const parseTrust = async (value) => {
-    const dids = new Map();
+    const dids = new Map(), others = new Set();
     const policy = await parsePolicy(value, (kind, fields) => {
       if (kind === "did") {
         const key = fields.length === 2 ? unb64(fields[1]) : malformed("a did line");
         if (!fields[0].startsWith("did:") || key.length !== 32) malformed("a did line");
         dids.set(fields[0], [...(dids.get(fields[0]) || []), key]);
       }
-      // keys of time stamps and chains are for the command line
-      return ["did", "authority", "contract", "block"].includes(kind);
+      others.add(kind);
+      return ["did", "authority", "contract", "block", "sm2", "key-change"].includes(kind); // most are for the command line
     });
-    return { dids, policy };
+    return { dids, policy, others };
   };
 
   // ---- the checks, in the order and with the meaning of guantong/verify.py
@@ -475,12 +476,14 @@
       const provider = party(record.provider), consumer = party(record.consumer);
       if (provider === consumer || !this.parties.has(provider) || !this.parties.has(consumer)) fail(`${path} names other parties than the agreement`, `${path} 的当事方与合约不同`);
       if (!hasMembers(record, RECORD) || record.v !== 1 || record.type !== "usage" || !["seq", "rows", "bytes", "chunkCount", "blockBytes"].every((name) => whole(record[name]))) fail(`${path} is no usage record of version 1`, `${path} 不是第 1 版用量记录`);
+      instant(record.to);
       if (isEmpty(answer)) {
         const oneSided = state === "one-sided";
         await this.signature(path, oneSided ? this.maker : provider, record, signature);
         return oneSided ? "one-sided" : "offered";
       }
       const { statement } = answer;
+      instant(statement.at);
       if (statement.record !== recordHash || statement.providerSig !== (await digestOf(unb64(signature)))) fail(`the countersignature in ${path} belongs to another record`, `${path} 中的回签属于另一份记录`);
       await this.signature(path, provider, record, signature);
       await this.signature(path, consumer, statement, answer.signature);
@@ -508,11 +511,15 @@
       return this.signed(String(found.length));
     }
 
+    /** Whether a party's key was changed: which one counted when is more than this page judges, so it gives no verdict at all. */
+    hasKeyChanges() { return Boolean(this.trust?.others.has("key-change")) || [...this.files.keys()].some((path) => path.startsWith("keys/")); }
+
     /** What is in the package and is not judged here. */
     leftOut() {
       const paths = this.files ? [...this.files.keys()] : [], has = (folder) => paths.some((path) => path.startsWith(folder)), found = [];
       if (has("anchors/")) found.push({ en: "Time stamps and anchors on a chain are in the package, but only guantong verify checks them; nothing is claimed from them here.", zh: "包内有时间戳或链上锚定，仅 guantong verify 能核验；本页不据此作任何结论。" });
       if (this.invoiceCount) found.push({ en: "Whether the amounts of the invoices follow from price plan and receipts: guantong verify computes them again.", zh: "账单金额是否可由价格方案和回执算出：由 guantong verify 重新计算。" });
+      if (this.trust?.others.has("sm2") || [...this.leaves.values()].some((leaf) => "sm3" in leaf)) found.push({ en: "SM2 signatures and SM3 digests; browsers do not have them.", zh: "SM2 签名与 SM3 摘要；浏览器不具备这些算法。" });
       if (has("disputes/") || has("credit-notes/")) found.push({ en: "The content of disputes and credit notes; they are unchanged since the maker packed them.", zh: "争议与贷项通知单的内容；自出具方打包以来未被改动。" });
       return found;
     }
@@ -525,6 +532,7 @@
     { en: "that the record is complete, if the meter was bypassed", zh: "计量未被绕过、记录没有缺漏" },
     { en: "that a party deleted data it says it deleted", zh: "某一方确已删除其声称删除的数据" },
   ];
+  const KEY_CHANGES = { en: "A party's key was changed. Which key counted when is judged by guantong verify only; this page gives no verdict here.", zh: "有一方的密钥已变更。何时以哪把密钥为准，仅由 guantong verify 判定；本页对此不作结论。" };
   const VERDICTS = {
     ok: ["ok: this package verifies", "通过：存证包核验无误"],
     "signer-unknown": ["consistent, signer unknown: nothing in it was changed, but who signed it is not confirmed; give a trust file", "内容一致，签名者身份未知：包内没有改动，但无法确认是谁签的；请提供信任文件"],
@@ -565,6 +573,7 @@
         [ok, reason] = [false, error.words || plain(error.message)];
       }
       checks.push({ name, ok, reason });
+      if (name === "files" && ok && found.hasKeyChanges()) return { ...nothing(KEY_CHANGES), checks };
       if (ok === false && !["maker", "witnesses"].includes(name)) break; // what comes later rests on what came before
     }
     const verdict = checks.some(({ ok }) => ok === false) ? "not-ok" : trust && checks.every(({ ok }) => ok) ? "ok" : "signer-unknown";
