@@ -229,6 +229,7 @@ class Node:
                 self.keys.sm2 if prove_settings.sm2_line else None,
                 self.keys.former_at(self.clock.now()),
                 self.keys.changes,
+                self.keys.company,
             ),
             source=ExchangePapers(self.exchange),
             settings=prove_settings,

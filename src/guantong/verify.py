@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from guantong.base import gm, keychange
+from guantong.base import company, gm, keychange
 from guantong.base.canonical import canonical_bytes, digest, unb64
 from guantong.base.clock import NS, iso, parse_iso
 from guantong.base.errors import ConfigProblem, GuantongError, Refused, Skippable
@@ -111,6 +111,7 @@ def verify_package(data: bytes, trust: rules.Trust | None = None, *, now_ns: int
         ("checkpoint", package.checkpoint),
         ("witnesses", package.witnesses),
         ("keys", package.key_times),
+        ("company", package.company),
         ("entries", package.entries),
         ("anchors", package.anchors),
         ("agreement", package.agreement),
@@ -255,6 +256,20 @@ class _Package:
         if self.trust is None and ordered:
             return None, f"no trust file was given; unconfirmed: {remark}"
         return True, remark or "the policy asks for none"
+
+    def company(self) -> tuple[bool | None, str]:
+        """Which companies stand behind the keys, by their certificates; confirmed where the verifier gave the roots."""
+        statements = [rules.parse_json(self.files[path]) for path in sorted(self.files) if path.startswith("company/")]
+        roots = self.trust.company_roots if self.trust is not None else ()
+        if self.trust is not None:
+            statements += [one for one in self.trust.companies if one not in statements]
+        remarks = []
+        for statement in statements:
+            found = company.read(statement, roots)
+            if found.did == self.manifest.maker and found.evidence not in self.known.keys_of(found.did):
+                raise _Failed("the company certificate stands for another key")
+            remarks.append(f"{found.did}: {found.subject}{'' if found.confirmed else ' (unconfirmed)'}")
+        return True, "; ".join(remarks) or "there is none"
 
     def entries(self) -> tuple[bool | None, str]:
         leaves = {path for path in self.files if path.startswith("log/") and path.endswith(".json")}

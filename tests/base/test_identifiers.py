@@ -6,6 +6,7 @@ import pytest
 
 from guantong.base.errors import Skippable
 from guantong.base.identifiers import is_bpn, is_did, is_lei, is_uscc, normal
+from guantong.settle.model import SettleSettings
 
 USCC = ["914403001922038216", "91330100799655058B", "9144030071526726XG"]
 LEI = [
@@ -53,3 +54,29 @@ def test_identifiers_are_written_one_way_and_a_wrong_one_is_named() -> None:
     with pytest.raises(Skippable) as caught:
         normal("lei", "5493001KJTIIGC8Y1R13")
     assert caught.value.code == "base.identifier-wrong"
+
+
+@pytest.mark.parametrize(
+    ("country", "registration", "tax_number", "kind"),
+    [
+        ("CN", "91330100799655058B", "91330100799655058B", None),
+        ("CN", " 91330100799655058b ", "", None),
+        ("CN", "91330100799655058C", "", "USCC"),
+        ("CN", "", "91330100799655058C", "USCC"),
+        ("CN", "", "330102198001010015", None),  # made of an identity card's number, not a USCC
+        ("DE", "HRB 86891", "DE129274202", None),
+        ("DE", "5493001KJTIIGC8Y1R12", "", None),
+        ("DE", "5493001KJTIIGC8Y1R13", "", "LEI"),
+        ("DE", "BPNL0000000000", "", "BPN"),
+        ("China", "", "", "ISO 3166-1 alpha-2"),
+    ],
+)
+def test_a_companys_own_particulars_are_checked_where_they_have_a_known_shape(
+    country: str, registration: str, tax_number: str, kind: str | None
+) -> None:
+    if kind is None:
+        SettleSettings(country=country, registration=registration, tax_number=tax_number)
+        return
+    with pytest.raises(Skippable) as error:
+        SettleSettings(country=country, registration=registration, tax_number=tax_number)
+    assert (error.value.code, error.value.facts["kind"]) == ("base.identifier-wrong", kind)

@@ -32,7 +32,7 @@ def test_a_good_package_passes_and_says_what_it_proves(world, package_bytes) -> 
     report = verify_package(package_bytes, world.trust(), now_ns=NOW)
 
     assert (report.verdict, report.exit_code, failed(report)) == ("ok", 0, [])
-    assert [check.ok for check in report.checks] == [True] * 12
+    assert [check.ok for check in report.checks] == [True] * 13
     assert report.receipts == {"acknowledged": 3}
     assert report.invoices == [{"number": "GT-2026-000001", "currency": "CNY", "total": "10.50", "signed": "2"}]
     assert report.signers == [world.consumer, world.provider]

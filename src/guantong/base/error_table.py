@@ -30,6 +30,10 @@ ERRORS: dict[str, ErrorRow] = {
         "config", 501, 2,
         "The cryptography library of this machine has no {name}.", "Use the wheels of cryptography from PyPI and a Python with its own OpenSSL 1.1.1 or newer, or switch the setting off.",
         "本机的密码库不支持 {name}。", "请使用 PyPI 的 cryptography 安装包和自带 OpenSSL 1.1.1 以上的 Python，或关闭该设置。"),
+    "base.certificate-refused": ErrorRow(
+        "refused", 403, 1,
+        "The company certificate is not to be relied on: {reason}.", "Check certificate, key and roots; the statement must be signed while the certificate is valid.",
+        "该单位证书不可采信：{reason}。", "请检查证书、私钥和根证书；声明须在证书有效期内签署。"),
     "base.extra-missing": ErrorRow(
         "config", 501, 2,
         "{feature} needs the extra “{extra}”, which is not installed.", 'Run: pip install "guantong[{extra}]"',

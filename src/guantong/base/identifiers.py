@@ -9,7 +9,7 @@ import re
 
 from guantong.base.errors import Skippable
 
-__all__ = ["is_bpn", "is_did", "is_lei", "is_uscc", "normal"]
+__all__ = ["check_particulars", "is_bpn", "is_did", "is_lei", "is_uscc", "normal"]
 
 _USCC = "0123456789ABCDEFGHJKLMNPQRTUWXY"
 """GB 32100-2015, 4.2: 31 characters, no I, O, S, V and Z."""
@@ -66,3 +66,24 @@ def normal(kind: str, text: str) -> str:
     if not _KINDS[kind](found):
         raise Skippable("base.identifier-wrong", kind=kind.upper(), text=given[:80])
     return found
+
+
+def check_particulars(country: str, registration: str, tax_number: str) -> None:
+    """What a company says of itself, where it has the shape of an identifier that can be checked. Raises Skippable
+    ``base.identifier-wrong``.
+
+    A registration number of 18 characters in China is a USCC, one of 20 an LEI, one that begins with BPN a business partner number. A Chinese
+    tax number of 18 characters that begins with 9 is the USCC; other tax numbers (a sole trader's is made of the identity card's) pass.
+    """
+    if not re.fullmatch(r"[A-Z]{2}", country, re.ASCII):
+        raise Skippable("base.identifier-wrong", kind="ISO 3166-1 alpha-2", text=country[:80])
+    number = registration.strip().upper()
+    if number.startswith("BPN"):
+        normal("bpn", number)
+    elif len(number) == 20 and number.isalnum():
+        normal("lei", number)
+    elif country == "CN" and len(number) == 18 and number.isalnum():
+        normal("uscc", number)
+    tax = tax_number.strip().upper()
+    if country == "CN" and len(tax) == 18 and tax.startswith("9"):
+        normal("uscc", tax)

@@ -81,6 +81,48 @@ def keys_lost(place: Place, old: str | None, out: Path) -> None:
     place.say({**_shown(new, did), "statement": str(out)}, facts)
 
 
+@keys.command("company")
+@click.argument("certificate", type=click.Path(path_type=Path))
+@click.option(
+    "--key",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The certificate's private key, PEM. / 证书私钥（PEM）。",
+)
+@click.option(
+    "--roots",
+    type=click.Path(path_type=Path),
+    help="Check the chain against these roots, PEM. / 按这些根证书（PEM）检查证书链。",
+)
+@at_node
+def keys_company(place: Place, certificate: Path, key: Path, roots: Path | None) -> None:
+    """Have the company's certificate (X.509, RSA or EC; PEM with its chain) stand for this node's DID and evidence key.
+
+    用单位证书（X.509，RSA 或 EC；PEM，含证书链）为本节点的 DID 和存证密钥背书。须先停止节点。
+    """
+    import os
+
+    from guantong.base import company
+    from guantong.base.clock import SystemClock
+
+    ring, path, did = _ring(place, stopped=True)
+    held = ring.load_keys(path)
+    password = os.environ.get("GUANTONG_CERTIFICATE_PASSWORD")
+    statement = company.bind(
+        did,
+        held.evidence.public,
+        SystemClock().now(),
+        certificates=read_text(certificate).encode(),
+        key=read_text(key).encode(),
+        password=None if password is None else password.encode(),
+    )
+    trusted = company.load_roots(read_text(roots).encode()) if roots is not None else []
+    found = company.read(statement, trusted)
+    held = replace(held, company=statement)
+    ring.store_keys(path, held)
+    place.say({**_shown(held, did), "issuer": found.issuer, "chain_checked": found.confirmed}, facts)
+
+
 @keys.command("confirm")
 @click.argument("statement", type=click.Path(path_type=Path))
 @click.option(
@@ -150,6 +192,10 @@ def _shown(held: Any, did: str) -> dict[str, Any]:
             for one in held.changes
         ],
     }
+    if held.company is not None:
+        from guantong.base import company
+
+        shown["company"] = company.read(held.company).subject
     if held.sm2 is not None:
         shown["sm2"] = b64(held.sm2.public)
         shown["note"] = " / ".join(gm.NOT_CERTIFIED.values())

@@ -74,6 +74,8 @@ class Identity:
     token_name: str = "token"  # noqa: S105 - the fragment that names the key, no secret
     """Fragment of the token key's identifier; each rotation takes a new one."""
     retired: tuple[Retired, ...] = ()
+    company: bool = False
+    """Whether a company certificate stands for it, published at ``/log/company``."""
 
     @property
     def token_kid(self) -> str:
@@ -107,6 +109,10 @@ def did_document(identity: Identity, address: str, *, at: int = 0, issuer: bool 
         {"id": f"{did}#credentials", "type": "CredentialService", "serviceEndpoint": address + CLAIMS_PATH},
         {"id": f"{did}#partner", "type": PARTNER_SERVICE, "serviceEndpoint": address},
     ]
+    if identity.company:
+        services.append(
+            {"id": f"{did}#company", "type": "GuantongCompanyCertificate", "serviceEndpoint": f"{address}/log/company"}
+        )
     if issuer:
         services.append({"id": f"{did}#issuer", "type": "IssuerService", "serviceEndpoint": address + ISSUER_PATH})
     return {

@@ -43,10 +43,12 @@ class Keys:
     former_until: int = 0
     changes: tuple[Mapping[str, Any], ...] = ()
     """Statements of every change of the evidence key, oldest first (``base/keychange.py``)."""
+    company: Mapping[str, Any] | None = None
+    """The statement of the company's certificate over DID and evidence key (``base/company.py``)."""
 
     def identity(self, did: str) -> Identity:
         """What the exchange needs."""
-        return Identity(did, self.token, self.evidence, self.token_name, self.retired)
+        return Identity(did, self.token, self.evidence, self.token_name, self.retired, self.company is not None)
 
     def former_at(self, at: int) -> Ed25519Key | None:
         """The old evidence key, while the overlap lasts."""
@@ -87,6 +89,7 @@ def _read(path: Path) -> Keys:
             None if former is None else Ed25519Key(unb64url(former)),
             int(stored.get("formerUntil", 0)),
             tuple(stored.get("changes", ())),
+            stored.get("company"),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigProblem("base.key-unreadable", name=path.name) from error
@@ -101,6 +104,8 @@ def store_keys(path: Path, keys: Keys) -> None:
     }
     if keys.sm2 is not None:
         secret["sm2"] = b64url(keys.sm2.private_bytes())
+    if keys.company is not None:
+        secret["company"] = dict(keys.company)
     if keys.changes:
         secret |= {
             "tokenName": keys.token_name,
@@ -124,6 +129,7 @@ def rotated(keys: Keys, did: str, at: int, *, overlap_s: int = OVERLAP_S) -> Key
     fresh = Ed25519Key.generate()
     return replace(
         keys,
+        company=None,  # it was about the old key: the company signs again
         token=P256Key.generate(),
         evidence=fresh,
         token_name=f"token-{number + 1}",

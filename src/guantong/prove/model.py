@@ -61,6 +61,8 @@ class ProveKeys:
     """The log's key before the last rotation: signs checkpoints too while partners may not have heard of the new one."""
     changes: tuple[Mapping[str, Any], ...] = ()
     """Statements of the changes of the log's key, oldest first (``base/keychange.py``)."""
+    company: Mapping[str, Any] | None = None
+    """Statement of the company's certificate over DID and log key (``base/company.py``)."""
 
     def __post_init__(self) -> None:
         if self.log.public == self.witness.public:

@@ -168,7 +168,11 @@ async def _anchors(prove: Prove, participant: str, head: CheckpointView, size: i
 async def _changes(prove: Prove, participant: str) -> dict[str, bytes]:
     """``keys/<n>.json``: how the keys of the maker and of partners known to it changed, so that older signatures can be checked."""
     known = await prove.key_changes.known(participant)
-    return {f"keys/{number:03d}.json": canonical_bytes(dict(one)) for number, one in enumerate(known, 1)}
+    found = {f"keys/{number:03d}.json": canonical_bytes(dict(one)) for number, one in enumerate(known, 1)}
+    company = prove.private_keys(participant).company
+    if company is not None:
+        found["company/001.json"] = canonical_bytes(dict(company))
+    return found
 
 
 async def _papers(prove: Prove, participant: str, agreement_id: str) -> tuple[Mapping[str, bytes], list[int]]:

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from guantong.base.canonical import canonical_bytes
 from guantong.base.errors import GuantongError
 from guantong.base.merkle import unpack_tile_path
 from guantong.prove.service import Prove
@@ -49,6 +50,12 @@ def routes(prove: Prove, participant_of: Callable[[Request], str]) -> list[Route
     async def key_changes(request: Request) -> Response:
         return Response(prove.key_changes.published(participant_of(request)), media_type="application/json")
 
+    async def company(request: Request) -> Response:
+        statement = prove.private_keys(participant_of(request)).company
+        if statement is None:
+            return Response("no company certificate\n", 404, media_type=_TEXT)
+        return Response(canonical_bytes(dict(statement)), media_type="application/json")
+
     async def add_checkpoint(request: Request) -> Response:
         limit = prove.settings.max_request_bytes
         body = bytearray()
@@ -70,6 +77,7 @@ def routes(prove: Prove, participant_of: Callable[[Request], str]) -> list[Route
         Route("/log/checkpoint", _told(checkpoint)),
         Route("/log/tile/{rest:path}", _told(tile)),
         Route("/log/keys", _told(keys)),
+        Route("/log/company", _told(company)),
         Route("/log/key-changes", _told(key_changes)),
         Route("/witness/add-checkpoint", _told(add_checkpoint), methods=["POST"]),
         Route("/witness/{origin}/checkpoint", _told(monitor)),

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from guantong.base import evm, gm, keychange, timestamp
+from guantong.base import company, evm, gm, keychange, timestamp
 from guantong.base.canonical import b64, canonical_bytes, sha256, unb64
 from guantong.base.clock import NS, iso
 from guantong.base.errors import Refused, Skippable
@@ -396,6 +396,10 @@ class Trust:
     """Evidence keys that were rotated or lost, and the instant, ns, from which nothing they sign counts."""
     sm2: Mapping[str, tuple[gm.Sm2Public, ...]] = field(default_factory=dict)
     """SM2 keys of logs, by origin."""
+    company_roots: tuple[Any, ...] = ()
+    """Certificates of the authorities whose company certificates count (X.509)."""
+    companies: tuple[Mapping[str, Any], ...] = ()
+    """Statements of company certificates."""
 
     def keys_of(self, did: str, at: int | None = None) -> frozenset[bytes]:
         """The evidence keys of a party; with an instant, those that counted then."""
@@ -492,6 +496,27 @@ def parse_trust(text: str) -> Trust:
         except (ValueError, Refused) as error:
             raise Skippable("base.note-malformed", reason="a key-change line is “key-change <statement>”") from error
 
+    roots: list[Any] = []
+    companies: list[Mapping[str, Any]] = []
+
+    def company_line(fields: Sequence[str]) -> None:
+        try:
+            (encoded,) = fields
+            document = parse_json(unb64(encoded))
+            company.read(document)
+            companies.append(document)
+        except (ValueError, Refused) as error:
+            raise Skippable("base.note-malformed", reason="a company line is “company <statement>”") from error
+
+    def root_line(fields: Sequence[str]) -> None:
+        try:
+            (encoded,) = fields
+            roots.extend(company.load_roots(unb64(encoded)))
+        except (ValueError, Refused) as error:
+            raise Skippable(
+                "base.note-malformed", reason="a company-root line is “company-root <certificate, DER in base64>”"
+            ) from error
+
     def sm2_line(fields: Sequence[str]) -> None:
         key = gm.parse_sm2(" ".join(fields))
         sm2[key.name] = (*sm2.get(key.name, ()), key)
@@ -499,6 +524,8 @@ def parse_trust(text: str) -> Trust:
     policy = parse_policy(
         text,
         other={
+            "company": company_line,
+            "company-root": root_line,
             "key-change": change_line,
             "sm2": sm2_line,
             "did": did_line,
@@ -513,6 +540,8 @@ def parse_trust(text: str) -> Trust:
         tuple(authorities),
         {chain: (frozenset(contracts), frozenset(blocks)) for chain, (contracts, blocks) in chains.items()},
         sm2=sm2,
+        company_roots=tuple(roots),
+        companies=tuple(companies),
     )
     return with_changes(trust, changes) if changes else trust
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sqlalchemy import and_, func, select
 
-from guantong.base import gm
+from guantong.base import company, gm
 from guantong.base.clock import NS, Clock
 from guantong.base.entry import Entry
 from guantong.base.errors import Corrupt, GuantongError, Skippable
@@ -598,6 +598,9 @@ class Prove:
                 witnesses.append(peer.witness_vkey)
         lines = [line for anchor in self.rounds.anchors for line in anchor.trust_lines()]
         lines += [rules.change_line(one) for one in await self.key_changes.known(participant)]
+        statement = self._keys(participant).company
+        if statement is not None:
+            lines.append(company.line("company", statement))
         sm2 = self._keys(participant).sm2
         if sm2 is not None:
             lines.append(f"sm2 {gm.Sm2Public(origin_of(participant), sm2.public)}")

@@ -34,6 +34,7 @@ _CHECKS = {
     "checkpoint": ("The checkpoint is signed by the maker's log", "检查点由出具方的日志签名"),
     "witnesses": ("Enough witnesses cosigned the checkpoint", "会签检查点的见证方达到要求"),
     "keys": ("No key is used after it was rotated or lost", "没有密钥在轮换或丢失之后仍被使用"),
+    "company": ("Every company certificate stands for the key it names", "每份单位证书均为其所列密钥背书"),
     "entries": ("Every entry lies in the log under the checkpoint", "每个条目都在检查点之下的日志中"),
     "anchors": ("Every anchor holds and is of this history", "每个锚定均成立且属于同一份历史"),
     "agreement": ("The agreement is the one the log recorded", "合约与日志记录一致"),
@@ -270,6 +271,7 @@ _ZH: tuple[tuple[str, str], ...] = (
         "密钥自 {0} 起作废，且没有见证方证明本包更早",
     ),
     (r"the SM3 digest in (.+) does not match", "{0} 中的 SM3 摘要不符"),
+    (r"the company certificate stands for another key", "单位证书背书的是另一把密钥"),
     (r"the manifest (.+)", "清单有误（{0}）"),
     (r"(.+): only the digest is known", "{0}：仅知其摘要"),
 )

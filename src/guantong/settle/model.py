@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from guantong.base.entry import EntryKind
+from guantong.base.identifiers import check_particulars
 
 __all__ = [
     "AGREED",
@@ -81,6 +82,9 @@ class SettleSettings:
     """City of the own company on papers."""
     zip: str = ""
     """Postal code of the own company on papers."""
+
+    def __post_init__(self) -> None:
+        check_particulars(self.country, self.registration, self.tax_number)
 
 
 @dataclass(frozen=True, slots=True)
