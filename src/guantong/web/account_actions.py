@@ -10,7 +10,7 @@ import orjson
 
 from guantong.base.clock import iso
 from guantong.base.errors import ConfigProblem, Skippable
-from guantong.web.ask import Ask
+from guantong.web.ask import Ask, text
 from guantong.web.loaders.accounts import certificate_of, recorded, share_rows
 from guantong.web.rooms import Rooms
 
@@ -28,15 +28,9 @@ __all__ = [
 ]
 
 
-def _text(ask: Ask, name: str, *, required: bool = True, limit: int = 200) -> str:
-    from guantong.web.actions import text
-
-    return text(ask, name, required=required, limit=limit)
-
-
 def _whole(ask: Ask, name: str) -> int:
     try:
-        return int(_text(ask, name, limit=20))
+        return int(text(ask, name, limit=20))
     except ValueError as error:
         raise Skippable("web.field-missing", field=name, reason="a whole number is wanted") from error
 
@@ -83,49 +77,57 @@ async def list_disputes(rooms: Rooms, _: Ask) -> dict[str, Any]:
 
 async def narrow_dispute(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     """Find the first block of a disputed delivery that differs."""
-    return _dispute(await rooms.disputes.narrow(rooms.participant, _text(ask, "agreement"), _text(ask, "receipt")))
+    return _dispute(
+        await rooms.disputes.narrow(
+            rooms.participant, text(ask, "agreement", limit=200), text(ask, "receipt", limit=200)
+        )
+    )
 
 
 async def propose_resolution(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     """Propose what is owed for a disputed delivery."""
     made = await rooms.disputes.propose(
         rooms.participant,
-        _text(ask, "agreement"),
-        _text(ask, "receipt"),
+        text(ask, "agreement", limit=200),
+        text(ask, "receipt", limit=200),
         rows=_whole(ask, "rows"),
         size=_whole(ask, "bytes"),
-        reason=_text(ask, "reason", limit=500),
+        reason=text(ask, "reason", limit=500),
     )
     return _dispute(made)
 
 
 async def accept_resolution(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     """Sign what the other side proposed."""
-    return _dispute(await rooms.disputes.accept(rooms.participant, _text(ask, "agreement"), _text(ask, "receipt")))
+    return _dispute(
+        await rooms.disputes.accept(
+            rooms.participant, text(ask, "agreement", limit=200), text(ask, "receipt", limit=200)
+        )
+    )
 
 
 async def credit_note(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     """Derive the credit note of an agreement and have the consumer sign it."""
-    reason = _text(ask, "reason")
+    reason = text(ask, "reason", limit=200)
     if reason not in ("dispute", "service-level"):
         raise Skippable("web.field-missing", field="reason", reason="dispute or service-level is wanted")
-    return _note(await rooms.disputes.notes.issue(rooms.participant, _text(ask, "agreement"), reason))
+    return _note(await rooms.disputes.notes.issue(rooms.participant, text(ask, "agreement", limit=200), reason))
 
 
 def _partner(ask: Ask) -> Any:
     from guantong.settle.ubl import Party
 
     return Party(
-        _text(ask, "partner_name"),
-        _text(ask, "partner_country", required=False) or "CN",
-        _text(ask, "partner_registration", required=False),
-        _text(ask, "partner_tax_number", required=False),
-        _text(ask, "partner_address", required=False),
+        text(ask, "partner_name", limit=200),
+        text(ask, "partner_country", required=False, limit=200) or "CN",
+        text(ask, "partner_registration", required=False, limit=200),
+        text(ask, "partner_tax_number", required=False, limit=200),
+        text(ask, "partner_address", required=False, limit=200),
     )
 
 
 def _form(ask: Ask, forms: tuple[str, ...]) -> str:
-    form = _text(ask, "form")
+    form = text(ask, "form", limit=200)
     if form not in forms:
         raise Skippable("web.field-missing", field="form", reason=f"{', '.join(forms)} are possible")
     return form
@@ -135,11 +137,11 @@ async def print_invoice(rooms: Rooms, ask: Ask) -> bytes:
     """An invoice or credit note on paper: HTML, PDF or UBL."""
     return await rooms.accounts.paper(
         rooms.participant,
-        _text(ask, "number"),
+        text(ask, "number", limit=200),
         _form(ask, ("html", "pdf", "ubl")),
         _partner(ask),
-        language=_text(ask, "language", required=False) or "zh",
-        fapiao=_text(ask, "fapiao", required=False),
+        language=text(ask, "language", required=False, limit=200) or "zh",
+        fapiao=text(ask, "fapiao", required=False, limit=200),
     )
 
 
@@ -147,9 +149,9 @@ async def print_contract(rooms: Rooms, ask: Ask) -> bytes:
     """A contract on paper: HTML or PDF."""
     from guantong.settle import papers
 
-    language = _text(ask, "language", required=False) or "zh"
+    language = text(ask, "language", required=False, limit=200) or "zh"
     form = _form(ask, ("html", "pdf"))
-    agreement = await rooms.exchange.agreement(rooms.participant, _text(ask, "agreement"))
+    agreement = await rooms.exchange.agreement(rooms.participant, text(ask, "agreement", limit=200))
     own, partner = rooms.accounts.own_party(), _partner(ask)
     provider, consumer = (own, partner) if agreement.role == "provider" else (partner, own)
     paper = papers.contract_paper(
@@ -177,7 +179,7 @@ def _uploaded(ask: Ask, name: str, limit: int) -> str:
             return chosen.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise Skippable("web.field-missing", field="file", reason="not UTF-8") from error
-    return _text(ask, name, limit=limit)
+    return text(ask, name, limit=limit)
 
 
 def _document(ask: Ask, name: str, limit: int) -> Any:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -26,7 +25,7 @@ from guantong.web.account_actions import (
     print_invoice,
     propose_resolution,
 )
-from guantong.web.ask import Ask, not_found
+from guantong.web.ask import Ask, go, not_found, text, texts
 from guantong.web.connect_actions import (
     describe_source,
     export_sources,
@@ -50,6 +49,7 @@ from guantong.web.figure_actions import (
 from guantong.web.fuse_actions import confirm_mapping, quality, reject_mapping, state_limits, suggest_mappings
 from guantong.web.loaders.connect import proposal_of
 from guantong.web.rooms import Rooms
+from guantong.web.value_actions import add_rate, appraise, read_meters, state_supply, survive
 
 __all__ = ["ACTIONS", "Action", "Field"]
 
@@ -76,52 +76,6 @@ class Action:
     """Piece of a page that shows the result; without one the browser goes on to ``next``."""
 
 
-def text(ask: Ask, name: str, *, required: bool = True, limit: int = 2000) -> str:
-    """A text field without blanks around it. Raises Skippable ``web.field-missing``."""
-    given: Any = ask.query.get(name, "")
-    if not isinstance(given, str):
-        raise Skippable("web.field-missing", field=name, reason="one text is wanted")
-    value = given.strip()
-    if required and not value:
-        raise Skippable("web.field-missing", field=name, reason="it is empty")
-    if len(value) > limit:
-        raise Skippable("web.field-missing", field=name, reason=f"more than {limit} characters")
-    return value
-
-
-def texts(ask: Ask, name: str) -> tuple[str, ...]:
-    """A field that may come several times or as a JSON list."""
-    value: Any = ask.query.get(name, ())
-    found = (value,) if isinstance(value, str) else tuple(value)
-    if len(found) > 10_000 or not all(isinstance(item, str | int) for item in found):
-        raise Skippable("web.field-missing", field=name, reason="a list of texts is wanted")
-    return tuple(str(item).strip() for item in found if str(item).strip())
-
-
-def decimal(ask: Ask, name: str) -> Decimal:
-    """An amount: decimal text, finite, not negative."""
-    try:
-        value = Decimal(text(ask, name, limit=40))
-    except InvalidOperation as error:
-        raise Skippable("web.field-missing", field=name, reason="a decimal number is wanted") from error
-    if not value.is_finite() or value < 0:
-        raise Skippable("web.field-missing", field=name, reason="a number from 0 up is wanted")
-    return value
-
-
-def _go(path: str, **result: Any) -> dict[str, Any]:
-    return {**result, "next": path}
-
-
-SUPPLY_COLUMNS = frozenset(
-    {
-        *("component", "stock", "usage_per_day", "inputs", "partner", "agreement"),
-        *("partner_component", "end_product", "capacity_per_day"),
-    }
-)
-"""Columns of a table of stocks; the first three must be there. ``inputs`` are separated by blanks."""
-
-
 # ---- connect
 
 
@@ -143,25 +97,25 @@ async def add_source(rooms: Rooms, ask: Ask) -> dict[str, Any]:
         properties=() if everything else properties,
     )
     await rooms.connect.add(rooms.participant, interface)
-    return _go(f"/sources/{quote(interface.name, safe='')}", name=interface.name, signals=len(properties))
+    return go(f"/sources/{quote(interface.name, safe='')}", name=interface.name, signals=len(properties))
 
 
 async def remove_source(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     """Disconnect a source; what it delivered stays."""
     await rooms.connect.remove(rooms.participant, ask.path["name"])
-    return _go("/sources", removed=ask.path["name"])
+    return go("/sources", removed=ask.path["name"])
 
 
 async def pause_source(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     """Stop reading a source for now."""
     await rooms.connect.pause(rooms.participant, ask.path["name"])
-    return _go(f"/sources/{quote(ask.path['name'], safe='')}", paused=ask.path["name"])
+    return go(f"/sources/{quote(ask.path['name'], safe='')}", paused=ask.path["name"])
 
 
 async def resume_source(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     """Read a paused source again."""
     await rooms.connect.resume(rooms.participant, ask.path["name"])
-    return _go(f"/sources/{quote(ask.path['name'], safe='')}", resumed=ask.path["name"])
+    return go(f"/sources/{quote(ask.path['name'], safe='')}", resumed=ask.path["name"])
 
 
 async def import_file(rooms: Rooms, ask: Ask) -> dict[str, Any]:
@@ -174,7 +128,7 @@ async def import_file(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     name = text(ask, "source", required=False, limit=100) or path.stem
     done = await rooms.connect.import_file(rooms.participant, name, path)
     await rooms.fuse.drain(rooms.participant)
-    return _go(
+    return go(
         f"/sources/{quote(name, safe='')}",
         source=name,
         form=done.form,
@@ -213,12 +167,12 @@ async def define_dataset(rooms: Rooms, ask: Ask) -> dict[str, Any]:
         texts(ask, "keywords"),
     )
     await rooms.describe.define(rooms.participant, dataset)
-    return _go(f"/datasets/{dataset.id}", id=dataset.id, signals=len(dataset.signals))
+    return go(f"/datasets/{dataset.id}", id=dataset.id, signals=len(dataset.signals))
 
 
 async def write_shells(rooms: Rooms, _: Ask) -> dict[str, Any]:
     """Write the Asset Administration Shells anew from what is known now."""
-    return _go("/describe", changed=await rooms.describe.write_shells(rooms.participant))
+    return go("/describe", changed=await rooms.describe.write_shells(rooms.participant))
 
 
 async def grade_all(rooms: Rooms, _: Ask) -> dict[str, Any]:
@@ -230,7 +184,7 @@ async def grade_all(rooms: Rooms, _: Ask) -> dict[str, Any]:
     graded = await rooms.govern.classify(rooms.participant, subjects(signals, datasets))
     for dataset, members in datasets_of_signals(datasets, signals, (one.id for one in graded)).items():
         await rooms.govern.regrade(rooms.participant, dataset, members)
-    return _go("/govern", graded=len(graded), datasets=len(datasets))
+    return go("/govern", graded=len(graded), datasets=len(datasets))
 
 
 async def score_all(rooms: Rooms, _: Ask) -> dict[str, Any]:
@@ -243,7 +197,7 @@ async def score_all(rooms: Rooms, _: Ask) -> dict[str, Any]:
         inputs = await measure(rooms.participant, dataset, rooms.describe, rooms.fuse, now=rooms.records.clock.now())
         scored = await rooms.govern.score(rooms.participant, dataset.id, inputs)
         scores[dataset.id] = {"q": scored.q, "coverage": scored.coverage, "rows": scored.rows}
-    return _go("/govern", datasets=len(datasets), quality=scores)
+    return go("/govern", datasets=len(datasets), quality=scores)
 
 
 async def state_rights(rooms: Rooms, ask: Ask) -> dict[str, Any]:
@@ -265,7 +219,7 @@ async def state_rights(rooms: Rooms, ask: Ask) -> dict[str, Any]:
         rooms.name,
     )
     await rooms.govern.state_rights(me, rights)
-    return _go(f"/datasets/{rights.dataset_id}", dataset=rights.dataset_id)
+    return go(f"/datasets/{rights.dataset_id}", dataset=rights.dataset_id)
 
 
 # ---- exchange
@@ -299,13 +253,13 @@ async def offer_product(rooms: Rooms, ask: Ask) -> dict[str, Any]:
         texts(ask, "visible_to"),
     )
     offer = await rooms.exchange.offer(rooms.participant, product)
-    return _go("/products", offer=offer)
+    return go("/products", offer=offer)
 
 
 async def withdraw_product(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     """Take a product off the offer; agreements stay in force."""
     await rooms.exchange.withdraw(rooms.participant, text(ask, "id", limit=200))
-    return _go("/products", withdrawn=text(ask, "id", limit=200))
+    return go("/products", withdrawn=text(ask, "id", limit=200))
 
 
 async def negotiate(rooms: Rooms, ask: Ask) -> dict[str, Any]:
@@ -318,7 +272,7 @@ async def negotiate(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     if offer is None:
         raise not_found(offer_id)
     pid = await rooms.exchange.negotiate(rooms.participant, address, partner, offer)
-    return _go(f"/contracts/{quote(pid, safe='')}", pid=pid)
+    return go(f"/contracts/{quote(pid, safe='')}", pid=pid)
 
 
 async def say_in_negotiation(rooms: Rooms, ask: Ask) -> dict[str, Any]:
@@ -326,14 +280,14 @@ async def say_in_negotiation(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     pid = text(ask, "pid", limit=200)
     verb = text(ask, "verb", limit=20)
     await rooms.exchange.decide_negotiation(rooms.participant, pid, verb, reason=text(ask, "reason", required=False))
-    return _go(f"/contracts/{quote(pid, safe='')}", pid=pid, verb=verb)
+    return go(f"/contracts/{quote(pid, safe='')}", pid=pid, verb=verb)
 
 
 async def request_transfer(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     """Ask for the data of an agreement."""
     agreement = text(ask, "agreement", limit=200)
     pid = await rooms.exchange.request_transfer(rooms.participant, agreement)
-    return _go(f"/contracts/{quote(agreement, safe='')}", transfer=pid)
+    return go(f"/contracts/{quote(agreement, safe='')}", transfer=pid)
 
 
 async def receive(rooms: Rooms, ask: Ask) -> dict[str, Any]:
@@ -343,7 +297,7 @@ async def receive(rooms: Rooms, ask: Ask) -> dict[str, Any]:
         raise not_found("/contracts/receive")
     done = await rooms.receive(agreement, purpose=text(ask, "purpose", required=False, limit=300))
     await rooms.fuse.drain(rooms.participant)
-    return _go(f"/contracts/{quote(agreement, safe='')}", **done)
+    return go(f"/contracts/{quote(agreement, safe='')}", **done)
 
 
 async def say_in_transfer(rooms: Rooms, ask: Ask) -> dict[str, Any]:
@@ -351,7 +305,7 @@ async def say_in_transfer(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     pid, agreement = text(ask, "pid", limit=200), text(ask, "agreement", limit=200)
     verb = text(ask, "verb", limit=20)
     await rooms.exchange.decide_transfer(rooms.participant, pid, verb, reason=text(ask, "reason", required=False))
-    return _go(f"/contracts/{quote(agreement, safe='')}", pid=pid, verb=verb)
+    return go(f"/contracts/{quote(agreement, safe='')}", pid=pid, verb=verb)
 
 
 # ---- prove, settle, value, watch
@@ -361,90 +315,19 @@ async def backup(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     """Write everything of this node into one sealed file on its disk."""
     if rooms.backup is None:
         raise not_found("/settings/backup")
-    return _go("/settings", **await rooms.backup(Path(text(ask, "out")), text(ask, "passphrase")))
+    return go("/settings", **await rooms.backup(Path(text(ask, "out")), text(ask, "passphrase")))
 
 
 async def make_invoice(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     """Derive the invoice of an agreement from its receipts, sign it and hand it to the partner."""
     made = await rooms.settle.invoice(rooms.participant, text(ask, "agreement", limit=200))
-    return _go("/invoices", number=made.number, total=made.total, currency=made.currency, state=made.state)
-
-
-async def appraise(rooms: Rooms, ask: Ask) -> dict[str, Any]:
-    """Appraise a dataset by the cost approach. Never a booking figure."""
-    made = await rooms.value.appraise(rooms.participant, text(ask, "dataset", limit=100))
-    return _go("/value", appraisal=made.appraisal_id)
-
-
-async def add_rate(rooms: Rooms, ask: Ask) -> dict[str, Any]:
-    """State what one unit of a meter costs, with the source of that price."""
-    from guantong.value.model import Rate
-
-    rate = Rate(
-        text(ask, "meter", limit=100),
-        decimal(ask, "price"),
-        text(ask, "currency", limit=3).upper(),
-        text(ask, "source", limit=255),
-        voucher=text(ask, "voucher", required=False, limit=255),
-        grade="high" if text(ask, "voucher", required=False, limit=255) else "medium",
-    )
-    kept = [one for one in await rooms.value.rates(rooms.participant) if one.meter != rate.meter]
-    await rooms.value.set_rates(rooms.participant, [*kept, rate])
-    return _go("/value", meter=rate.meter)
-
-
-async def read_meters(rooms: Rooms, _: Ask) -> dict[str, Any]:
-    """Add what was used since the last reading to the cost evidence ledger."""
-    added = await rooms.value.meter(rooms.participant)
-    return _go("/value", added=len(added))
-
-
-async def state_supply(rooms: Rooms, ask: Ask) -> dict[str, Any]:
-    """State stocks and usage as a table: CSV with a head line, in the columns of ``SUPPLY_COLUMNS``."""
-    import csv
-    import io
-
-    from guantong.watch.model import Supply
-
-    rows = csv.DictReader(io.StringIO(text(ask, "table", limit=200_000).lstrip("\ufeff")))
-    if not {"component", "stock", "usage_per_day"} <= set(rows.fieldnames or ()) <= SUPPLY_COLUMNS:
-        raise Skippable("web.field-missing", field="table", reason=f"columns are {', '.join(sorted(SUPPLY_COLUMNS))}")
-    supplies = []
-    for line, row in enumerate(rows, 2):
-        try:
-            supplies.append(
-                Supply(
-                    str(row["component"]).strip(),
-                    float(row["stock"]),
-                    float(row["usage_per_day"]),
-                    tuple((row.get("inputs") or "").split()),
-                    (row.get("partner") or "").strip(),
-                    (row.get("agreement") or "").strip(),
-                    (row.get("partner_component") or "").strip(),
-                    (row.get("end_product") or "").strip().lower() in ("1", "yes", "true", "是"),
-                    float(row["capacity_per_day"]) if row.get("capacity_per_day") else None,
-                    rooms.records.clock.now(),
-                )
-            )
-        except (TypeError, ValueError) as error:
-            raise Skippable("web.field-missing", field="table", reason=f"line {line} is not usable") from error
-    await rooms.watch.set_supply(rooms.participant, supplies)
-    return _go("/watch", components=len(supplies))
-
-
-async def survive(rooms: Rooms, ask: Ask) -> dict[str, Any]:
-    """For how long each end product lasts when a component stops; partners are asked for one figure each."""
-    from guantong.web.loaders.watch import survival_of
-
-    component = text(ask, "component", limit=200)
-    found = await rooms.watch.time_to_survive(rooms.participant, component)
-    return {"component": component, "survivals": [survival_of(one) for one in found]}
+    return go("/invoices", number=made.number, total=made.total, currency=made.currency, state=made.state)
 
 
 async def retry_message(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     """Try a message that was given up once more."""
     await rooms.outbox.retry(rooms.participant, text(ask, "kind", limit=64), text(ask, "key", limit=255))
-    return _go("/settings", retried=text(ask, "key", limit=255))
+    return go("/settings", retried=text(ask, "key", limit=255))
 
 
 _PAPER = (

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
 from typing import Any, TypeVar
 
 from guantong.base.clock import iso
-from guantong.base.errors import Refused
+from guantong.base.errors import Refused, Skippable
 
-__all__ = ["Ask", "cut", "found", "not_found", "time_of"]
+__all__ = ["Ask", "cut", "decimal", "found", "go", "not_found", "text", "texts", "time_of"]
 
 T = TypeVar("T")
 
@@ -55,3 +56,41 @@ def time_of(instant: int | None) -> str | None:
 def not_found(path: str) -> Refused:
     """What a page answers for a thing that does not exist."""
     return Refused("web.not-found", path=path)
+
+
+def text(ask: Ask, name: str, *, required: bool = True, limit: int = 2000) -> str:
+    """A text field without blanks around it. Raises Skippable ``web.field-missing``."""
+    given: Any = ask.query.get(name, "")
+    if not isinstance(given, str):
+        raise Skippable("web.field-missing", field=name, reason="one text is wanted")
+    value = given.strip()
+    if required and not value:
+        raise Skippable("web.field-missing", field=name, reason="it is empty")
+    if len(value) > limit:
+        raise Skippable("web.field-missing", field=name, reason=f"more than {limit} characters")
+    return value
+
+
+def texts(ask: Ask, name: str) -> tuple[str, ...]:
+    """A field that may come several times or as a JSON list."""
+    value: Any = ask.query.get(name, ())
+    found = (value,) if isinstance(value, str) else tuple(value)
+    if len(found) > 10_000 or not all(isinstance(item, str | int) for item in found):
+        raise Skippable("web.field-missing", field=name, reason="a list of texts is wanted")
+    return tuple(str(item).strip() for item in found if str(item).strip())
+
+
+def decimal(ask: Ask, name: str) -> Decimal:
+    """An amount: decimal text, finite, not negative."""
+    try:
+        value = Decimal(text(ask, name, limit=40))
+    except InvalidOperation as error:
+        raise Skippable("web.field-missing", field=name, reason="a decimal number is wanted") from error
+    if not value.is_finite() or value < 0:
+        raise Skippable("web.field-missing", field=name, reason="a number from 0 up is wanted")
+    return value
+
+
+def go(path: str, **result: Any) -> dict[str, Any]:
+    """What an action answers: its result, and the page to go on with."""
+    return {**result, "next": path}

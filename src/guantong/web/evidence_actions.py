@@ -7,27 +7,21 @@ from typing import Any
 from guantong.base.clock import parse_iso
 from guantong.base.errors import Skippable
 from guantong.prove.model import Scope
-from guantong.web.ask import Ask
+from guantong.web.ask import Ask, text
 from guantong.web.rooms import Rooms
 
 __all__ = ["package", "trust", "verify"]
 
 
-def _text(ask: Ask, name: str, *, required: bool = True) -> str:
-    from guantong.web.actions import text
-
-    return text(ask, name, required=required, limit=200)
-
-
 async def package(rooms: Rooms, ask: Ask) -> bytes:
     """The evidence package of an agreement, or of one transfer or period of it, a zip file that strangers verify without us."""
-    agreement = _text(ask, "agreement")
+    agreement = text(ask, "agreement", limit=200)
     return await rooms.package(agreement, await _scope(rooms, ask, agreement))
 
 
 async def _scope(rooms: Rooms, ask: Ask, agreement: str) -> Scope:
     """Which part is wanted. A transfer may be named by either side's process id; packages name it by the provider's."""
-    wanted = _text(ask, "transfer", required=False)
+    wanted = text(ask, "transfer", required=False, limit=200)
     transfer = None
     if wanted:
         for one in await rooms.exchange.transfers(rooms.participant):
@@ -35,7 +29,9 @@ async def _scope(rooms: Rooms, ask: Ask, agreement: str) -> Scope:
                 transfer = one.pid if one.role == "provider" else one.partner_pid
         if transfer is None:
             raise Skippable("web.field-missing", field="transfer", reason="this agreement has no such transfer")
-    start, end = (parse_iso(given) if (given := _text(ask, name, required=False)) else None for name in ("from", "to"))
+    start, end = (
+        parse_iso(given) if (given := text(ask, name, required=False, limit=200)) else None for name in ("from", "to")
+    )
     if any(at is not None and not 0 < at < 2**63 for at in (start, end)):
         raise Skippable("web.field-missing", field="from", reason="a time between 1970 and 2262 is wanted")
     if start is not None and end is not None and start >= end:
@@ -49,7 +45,7 @@ async def verify(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     if isinstance(given, bytes) and given:
         verdict = await rooms.verify(given)
         return {"subject": "", "verdict": dict(verdict)}
-    agreement = _text(ask, "agreement")
+    agreement = text(ask, "agreement", limit=200)
     return {"subject": agreement, "verdict": dict(await rooms.verify(await rooms.package(agreement)))}
 
 

@@ -8,7 +8,7 @@ import orjson
 
 from guantong.base.clock import iso, parse_iso
 from guantong.base.errors import Skippable
-from guantong.web.ask import Ask
+from guantong.web.ask import Ask, text
 from guantong.web.rooms import Rooms
 
 if TYPE_CHECKING:
@@ -23,12 +23,6 @@ __all__ = [
     "make_figure",
     "order_figure",
 ]
-
-
-def _text(ask: Ask, name: str, *, required: bool = True, limit: int = 200) -> str:
-    from guantong.web.actions import text
-
-    return text(ask, name, required=required, limit=limit)
 
 
 def _json(ask: Ask, name: str, kind: type, default: Any) -> Any:
@@ -93,11 +87,11 @@ async def define_figure(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     made = await rooms.figures.define(
         rooms.participant,
         Definition(
-            _text(ask, "id"),
-            _text(ask, "function"),
+            text(ask, "id", limit=200),
+            text(ask, "function", limit=200),
             inputs,
-            _text(ask, "title_en", required=False),
-            _text(ask, "title_zh", required=False),
+            text(ask, "title_en", required=False, limit=200),
+            text(ask, "title_zh", required=False, limit=200),
             _json(ask, "parameters", dict, {}),
             _count(ask, "openings", 300),
             (agreements,) if isinstance(agreements, str) and agreements else tuple(agreements),
@@ -111,21 +105,23 @@ async def make_figure(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     cited: Any = ask.query.get("figures", ())
     if cited:
         names = [cited] if isinstance(cited, str) else list(cited)
-        return _there(await rooms.figures.make_of(rooms.participant, _text(ask, "function"), names))
-    start, end = parse_iso(_text(ask, "from")), parse_iso(_text(ask, "to"))
-    return _there(await rooms.figures.make(rooms.participant, _text(ask, "definition"), start, end))
+        return _there(await rooms.figures.make_of(rooms.participant, text(ask, "function", limit=200), names))
+    start, end = parse_iso(text(ask, "from", limit=200)), parse_iso(text(ask, "to", limit=200))
+    return _there(await rooms.figures.make(rooms.participant, text(ask, "definition", limit=200), start, end))
 
 
 async def order_figure(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     """Order a figure from the partner of an agreement."""
-    start, end = parse_iso(_text(ask, "from")), parse_iso(_text(ask, "to"))
-    made = await rooms.trade.order(rooms.participant, _text(ask, "agreement"), _text(ask, "definition"), start, end)
+    start, end = parse_iso(text(ask, "from", limit=200)), parse_iso(text(ask, "to", limit=200))
+    made = await rooms.trade.order(
+        rooms.participant, text(ask, "agreement", limit=200), text(ask, "definition", limit=200), start, end
+    )
     return _there(made)
 
 
 async def challenge_figure(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     """Challenge a figure: chunks are drawn and opened, and the verdict says what that shows."""
-    name, count = _text(ask, "figure"), _count(ask, "count", 300)
+    name, count = text(ask, "figure", limit=200), _count(ask, "count", 300)
     made = await rooms.figures.figure(rooms.participant, name)
     if made.role == "buyer":
         found = await rooms.trade.challenge_partner(rooms.participant, name, count)
@@ -147,11 +143,11 @@ async def list_figures(rooms: Rooms, _: Ask) -> dict[str, Any]:
 
 async def list_streams(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     """Streams that figures can be made of."""
-    table = _text(ask, "table", required=False) or None
+    table = text(ask, "table", required=False, limit=200) or None
     return {"streams": await rooms.figures.streams(rooms.participant, table)}
 
 
 async def export_figure(rooms: Rooms, ask: Ask) -> bytes:
     """A figure with its proof, as a file that verifies without either node."""
-    made = await rooms.figures.figure(rooms.participant, _text(ask, "figure"))
+    made = await rooms.figures.figure(rooms.participant, text(ask, "figure", limit=200))
     return orjson.dumps(made.proof, option=orjson.OPT_INDENT_2)
