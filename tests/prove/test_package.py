@@ -63,7 +63,9 @@ class Papers:
             "blockBytes": 65536, "contentRoot": digest(seq), "chunkCount": 1, "prev": "", "meterSource": "", "clock": "system", "salt": "",
         }  # fmt: skip
         signature = b64(self.supplier.keys.log.sign(canonical_bytes(record)))
-        receipt = Receipt(f"r{seq}", ID, transfer, seq, "provider", self.customer.did, "offered", record, signature, {}, 0)
+        receipt = Receipt(
+            f"r{seq}", ID, transfer, seq, "provider", self.customer.did, "offered", record, signature, {}, 0
+        )
         common = {"role": "provider", "partner": self.customer.did, "state": "offered", "signature": signature}
         async with self.supplier.records.step(self.supplier.did) as step:
             step.record(Entry(USAGE_RECORDED, {"recordHash": digest(record), "record": record, **common}))
@@ -247,12 +249,16 @@ def test_leaves_say_which_agreement_they_are_about() -> None:
     assert rules.subjects(leaf([{"agreementId": "a"}])) == set()
 
 
-async def test_a_package_may_hold_one_transfer_or_one_period_and_says_so(supplier, customer, papers, tmp_path, clock) -> None:
+async def test_a_package_may_hold_one_transfer_or_one_period_and_says_so(
+    supplier, customer, papers, tmp_path, clock
+) -> None:
     clock.advance(3600)
     await papers.deliver(3, transfer="t2")
     await papers.countersign(3)
     await supplier.prove.catch_up(supplier.did)
-    trust = rules.parse_trust((await supplier.prove.trust_lines(supplier.did)).partition("witness ")[0] + "quorum none\n")
+    trust = rules.parse_trust(
+        (await supplier.prove.trust_lines(supplier.did)).partition("witness ")[0] + "quorum none\n"
+    )
 
     async def of(scope: Scope):
         made = await supplier.prove.package(supplier.did, ID, tmp_path / "part", scope=scope)
