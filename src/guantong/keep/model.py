@@ -116,7 +116,7 @@ class KeepSettings:
     key_file: str = ""
     """File with a 32-byte key (raw or hexadecimal) outside the node's directory: log and blobs are encrypted with it. Empty: not."""
     cipher: str = "aes-256-gcm"
-    """Cipher at rest, where there is a key, and of back-ups: aes-256-gcm or sm4-gcm (国密; not a certified module). What was sealed with the
+    """Cipher at rest, where there is a key, and of back-ups: aes-256-gcm or sm4-gcm (SM algorithms; not a certified module). What was sealed with the
     other stays readable."""
     batch_bytes_max: int = 64 * 1024**2
     """Largest batch, as encoded."""

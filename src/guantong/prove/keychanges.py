@@ -44,9 +44,11 @@ class KeyChanges:
         for document in self._prove.private_keys(participant).changes:
             change = keychange.parse(document)
             if change.digest not in known:
-                kind = KEY_LOST if change.reason == keychange.LOST else KEY_ROTATED
                 async with self._records.step(participant) as step:
-                    step.record(Entry(kind, {"statement": dict(document)}))
+                    if change.reason == keychange.LOST:
+                        step.record(Entry(KEY_LOST, {"statement": dict(document)}))
+                    else:
+                        step.record(Entry(KEY_ROTATED, {"statement": dict(document)}))
 
     async def known(self, participant: str) -> list[Mapping[str, Any]]:
         """Statements of own and partners' changes, as the trust file and packages carry them."""

@@ -76,10 +76,10 @@ class ProveSettings:
     batch_leaves: int = 4096
     """Leaves taken into the tree under one checkpoint, at most."""
     sm2_line: bool = False
-    """Checkpoints carry an SM2 signature line beside the Ed25519 one (国密; not a certified module), which verifiers that do not know it
+    """Checkpoints carry an SM2 signature line beside the Ed25519 one (SM algorithms; not a certified module), which verifiers that do not know it
     ignore. Needs the extra “gm”."""
     sm3_digests: bool = False
-    """Each entry of the evidence log carries its SM3 digest too (国密; not a certified module); the tree stays SHA-256."""
+    """Each entry of the evidence log carries its SM3 digest too (SM algorithms; not a certified module); the tree stays SHA-256."""
     gather_s: float = 0.5
     """How long after a commit the log waits, so that one checkpoint covers what is recorded meanwhile. A checkpoint costs a commit, a
     signature and, for each partner, a request and a commit on both sides; a package does not wait for it."""
