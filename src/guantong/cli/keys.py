@@ -87,7 +87,7 @@ def keys_lost(place: Place, old: str | None, out: Path) -> None:
     "--key",
     type=click.Path(path_type=Path),
     required=True,
-    help="The certificate's private key, PEM. / 证书私钥（PEM）。",
+    help="The certificate's private key, PEM; its password is taken from GUANTONG_CERTIFICATE_PASSWORD. / 证书私钥（PEM）；口令取自 GUANTONG_CERTIFICATE_PASSWORD。",
 )
 @click.option(
     "--roots",
