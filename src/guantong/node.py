@@ -544,17 +544,9 @@ class Node:
         )
 
     def _factor(self, name: str) -> Mapping[str, str]:
-        from guantong.watch.carbon import named
+        from guantong.watch.carbon import stated
 
-        found = named(name or self.watch.settings.factor)
-        return {
-            "factor": found.id,
-            "kg_per_kwh": str(found.kg_per_kwh),
-            "gas": found.gas,
-            "basis": found.basis,
-            "year": str(found.year),
-            "source": found.source,
-        }
+        return stated(name or self.watch.settings.factor)
 
     async def _rights(self, participant: str, dataset_id: str) -> Mapping[str, Any] | None:
         found = await self.govern.rights(participant, dataset_id)
@@ -606,20 +598,7 @@ class Node:
         from guantong.base.canonical import canonical_bytes, sha256
 
         await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
-        extra = {}
-        for number, invoice in enumerate(await self.settle.invoices(self.participant, agreement_id), 1):
-            if invoice.state in ("agreed", "issued"):
-                extra[f"invoices/{number:04d}.json"] = canonical_bytes(
-                    {"document": dict(invoice.document), "signatures": [dict(one) for one in invoice.signatures]}
-                )
-        for number, note in enumerate(await self.disputes.notes.notes(self.participant, agreement_id), 1):
-            extra[f"credit-notes/{number:04d}.json"] = canonical_bytes(
-                {"document": dict(note.document), "signatures": [dict(one) for one in note.signatures]}
-            )
-        for number, one in enumerate(await self.disputes.disputes(self.participant, agreement_id), 1):
-            extra[f"disputes/{number:04d}.json"] = canonical_bytes(
-                {"statement": dict(one.statement), "resolution": one.resolution, "signatures": dict(one.signatures)}
-            )
+        extra = await self.disputes.enclosures(self.participant, agreement_id)
         about = canonical_bytes([agreement_id, scope.document() if scope else {}])
         out = folder / f"{sha256(about).hex()[:16]}.guantong.zip"
         made = await self.prove.package(self.participant, agreement_id, out, extra=extra, scope=scope)

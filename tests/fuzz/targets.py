@@ -17,6 +17,13 @@ from guantong.base.errors import GuantongError
 
 Target = Callable[[bytes], None]
 LIMIT = 1 << 20
+STREAMS = (
+    b'<?xml version="1.0"?><MTConnectStreams xmlns="urn:mtconnect.org:MTConnectStreams:1.3"><Header instanceId="1" version="1.3" bufferSize="10" '
+    b'firstSequence="1" lastSequence="2" nextSequence="3"/><Streams><DeviceStream name="M" uuid="m"><ComponentStream component="Linear" name="X" '
+    b'componentId="x"><Samples><Position dataItemId="p" sequence="1" timestamp="2026-11-24T08:00:00Z">1.5</Position></Samples><Condition>'
+    b'<Fault dataItemId="c" sequence="2" timestamp="2026-11-24T08:00:01Z" type="SYSTEM">hot</Fault></Condition></ComponentStream></DeviceStream>'
+    b"</Streams></MTConnectStreams>"
+)
 
 
 def shdr(data: bytes) -> None:
@@ -203,8 +210,42 @@ def payload(data: bytes) -> None:
     delivery.rows.batch()
 
 
+def devices(data: bytes) -> None:
+    """A device model is refused with our own error, or every property in it has a key."""
+    from guantong.connect.devices import read_devices
+
+    found = read_devices(data, name="fuzz", limit=LIMIT)
+    assert all(item.key for device in found for item in device.items)
+
+
+def opcua(data: bytes) -> None:
+    """Bytes are read, or are garbled, or are a fault of the service; a value is a scalar or the stack's variant."""
+    from asyncua import ua
+
+    from guantong.connect.opcua.values import plain
+    from guantong.connect.opcua.wire import Garbled, history_results, publish_result, republished
+
+    for read in (publish_result, republished, history_results):
+        try:
+            found = read(ua.utils.Buffer(data))
+        except (Garbled, ua.UaStatusCodeError):
+            continue
+        items = (
+            found[1].items
+            if isinstance(found, tuple)
+            else found.items
+            if hasattr(found, "items")
+            else [one for _, _, list_ in found for one in list_]
+        )
+        for _, status, source, server, value in items:
+            assert 0 <= status < 1 << 32
+            assert all(one is None or -(1 << 63) <= one < 1 << 63 for one in (source, server))
+            if isinstance(value, ua.Variant):
+                plain(value)
+
+
 TARGETS: dict[str, Target] = {
-    "aid": aid, "aimc": aimc, "modbus": modbus, "modbus-frame": modbus_frame, "mtconnect": mtconnect, "payload": payload, "qif": qif,
+    "aid": aid, "aimc": aimc, "devices": devices, "modbus": modbus, "modbus-frame": modbus_frame, "mtconnect": mtconnect, "opcua": opcua, "payload": payload, "qif": qif,
     "s7": s7, "shdr": shdr, "sparkplug": sparkplug, "sparkplug-batch": sparkplug_batch, "table": table,
 }  # fmt: skip
 
@@ -223,7 +264,34 @@ def seeds(name: str, data: Path) -> Iterator[bytes]:
         yield from head(nist / "agent" / "mtc_adapter007.txt")
         yield b"2026-11-24T08:00:00.1234567Z|x|1|y|UNAVAILABLE\n2026-11-24T08:00:00Z|c|FAULT|1|2|HIGH|text\n"
     elif name == "mtconnect":
+        yield STREAMS
         yield from head(nist / "raw" / "qdr_input001.xml", 60_000)
+    elif name == "devices":
+        yield from head(nist / "agent" / "Devices.xml", 60_000)
+        yield (
+            b'<MTConnectDevices xmlns="urn:mtconnect.org:MTConnectDevices:1.3"><Devices><Device id="d" name="M" uuid="u">'
+            b'<DataItems><DataItem category="SAMPLE" id="x" type="POSITION" units="MILLIMETER"/></DataItems></Device>'
+            b"</Devices></MTConnectDevices>"
+        )
+    elif name == "opcua":
+        from asyncua import ua
+        from asyncua.ua.ua_binary import struct_to_binary
+
+        values = [True, 1, -5, 2**40, 1.5, "text", b"\0\1", [1.0, 2.0], ["a"], None]
+        items = [
+            ua.MonitoredItemNotification(ClientHandle=number, Value=ua.DataValue(ua.Variant(value)))
+            for number, value in enumerate(values)
+        ]
+        notification = ua.DataChangeNotification(MonitoredItems=items)
+        message = ua.NotificationMessage(SequenceNumber=7, NotificationData=[notification])
+        response = ua.PublishResponse()
+        response.Parameters = ua.PublishResult(
+            SubscriptionId=3, AvailableSequenceNumbers=[1], NotificationMessage=message
+        )
+        history = ua.HistoryReadResponse()
+        history.Results = [ua.HistoryReadResult(HistoryData=ua.HistoryData(DataValues=[ua.DataValue(ua.Variant(1.5))]))]
+        again = ua.RepublishResponse(NotificationMessage=message)
+        yield from (struct_to_binary(one) for one in (response, history, again))
     elif name == "qif":
         for path in sorted(nist.rglob("*.[qQ][iI][fF]"))[:2]:
             yield from head(path, LIMIT)

@@ -899,8 +899,8 @@ ERRORS: dict[str, ErrorRow] = {
         "环节“{stage}”没有应答：{reason}。", "请在“设置”页查看其运行状态；它会自动重启。"),
     "web.read-only": ErrorRow(
         "refused", 403, 1,
-        "This session is an auditor's: it may read contracts, grades, evidence and invoices, and change nothing.", "Ask the node's owner to do it, or for an owner's link (guantong sign-in).",
-        "当前会话为审计会话：可查看合约、分级、存证和账单，不能作任何改动。", "请由节点所有者操作，或向其索取所有者的登录链接（guantong sign-in）。"),
+        "This session is an auditor's: it may read contracts, grades, evidence and invoices, and change nothing.", "Ask the node's owner to do it, or for an owner's link: guantong sign-in",
+        "当前会话为审计会话：可查看合约、分级、存证和账单，不能作任何改动。", "请由节点所有者操作，或向其索取所有者的登录链接：guantong sign-in"),
     "web.unreachable": ErrorRow(
         "retry", 504, 3,
         "{url} did not answer: {reason}.", "Check that the other side runs and that a firewall lets the connection through; it is tried again.",

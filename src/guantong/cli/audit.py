@@ -115,7 +115,7 @@ def audit_regulator(place: Place, start: str | None, end: str | None, out: Path)
 @click.option("--partner-uscc", help="The partner's. / 对方统一社会信用代码。")
 @at_node
 def audit_deposit(place: Place, agreement: str, out: Path, uscc: str | None, partner_uscc: str | None) -> None:
-    """A deposit of evidence (存证包) about a product under an agreement. It is not a registration certificate.
+    """A deposit of evidence about a product under an agreement. It is not a registration certificate.
 
     某合约项下产品的存证包。它不是登记证书。
     """

@@ -15,14 +15,14 @@ __all__: list[str] = []
 
 
 @sources.command("describe")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("described", metavar="FILE", type=click.Path(path_type=Path))
 @at_node
-def sources_describe(place: Place, file: Path) -> None:
+def sources_describe(place: Place, described: Path) -> None:
     """Add a source by its interface: TOML or JSON with name, kind, base and signals.
 
     按接口描述文件（TOML 或 JSON，含名称、类型、地址和信号）添加数据源。
     """
-    place.action("/sources/describe", creates=True, interface=read_text(file))
+    place.action("/sources/describe", creates=True, interface=read_text(described))
 
 
 @sources.command("export")

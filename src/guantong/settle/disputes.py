@@ -104,6 +104,24 @@ class Disputes:
         rows = await self.records.rows(select(DISPUTES).where(where).order_by(DISPUTES.c.changed_at.desc()))
         return [_dispute(row) for row in rows]
 
+    async def enclosures(self, participant: str, agreement_id: str) -> dict[str, bytes]:
+        """What goes into an agreement's package beside receipts: signed invoices, credit notes and disputes, by path, canonical."""
+        found = {}
+        for number, invoice in enumerate(await self.settle.invoices(participant, agreement_id), 1):
+            if invoice.state in ("agreed", "issued"):
+                found[f"invoices/{number:04d}.json"] = canonical_bytes(
+                    {"document": dict(invoice.document), "signatures": [dict(one) for one in invoice.signatures]}
+                )
+        for number, note in enumerate(await self.notes.notes(participant, agreement_id), 1):
+            found[f"credit-notes/{number:04d}.json"] = canonical_bytes(
+                {"document": dict(note.document), "signatures": [dict(one) for one in note.signatures]}
+            )
+        for number, one in enumerate(await self.disputes(participant, agreement_id), 1):
+            found[f"disputes/{number:04d}.json"] = canonical_bytes(
+                {"statement": dict(one.statement), "resolution": one.resolution, "signatures": dict(one.signatures)}
+            )
+        return found
+
     # ---- both sides: what is owed
 
     async def propose(

@@ -63,6 +63,19 @@ def named(name: str) -> EnergyFactor:
     raise ConfigProblem("watch.factor-unknown", factor=name, known=", ".join(factor.id for factor in FACTORS))
 
 
+def stated(name: str) -> dict[str, str]:
+    """A factor as a figure states it: id, kg a kWh, gas, basis, year, source. Raises ConfigProblem as :func:`named` does."""
+    found = named(name)
+    return {
+        "factor": found.id,
+        "kg_per_kwh": str(found.kg_per_kwh),
+        "gas": found.gas,
+        "basis": found.basis,
+        "year": str(found.year),
+        "source": found.source,
+    }
+
+
 def kwh_per(unit: str) -> tuple[str, float] | None:
     """(``counter`` or ``power``, factor to kWh or kW) of a UCUM unit, None where it is neither. Apparent power is neither."""
     if unit in _KWH:
