@@ -13,7 +13,7 @@ from guantong.base.clock import NS
 from guantong.base.errors import ConfigProblem
 from guantong.watch.model import Carbon, EnergyFactor, Figure
 
-__all__ = ["FACTORS", "carbon", "from_counter", "from_power", "kwh_per", "named"]
+__all__ = ["FACTORS", "carbon", "from_counter", "from_power", "kwh_per", "named", "stated"]
 
 _2022 = "生态环境部、国家统计局 2022 年电力二氧化碳排放因子公告（公告2024年第12号 / 2024-12-20）"
 _2023 = "生态环境部、国家统计局 2023 年电力二氧化碳排放因子公告（2026-01，摘录）"
