@@ -8,6 +8,7 @@ stranger needs only the log's key to verify it.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -76,6 +77,8 @@ def parse_fork(data: bytes) -> Fork:
     try:
         if len(data) > 4 * MAX_NOTE_BYTES:
             raise ValueError("it is too long")
+        if _depth(data) > _DEEP:
+            raise ValueError("it is nested too deep")
         document = json.loads(data.decode("utf-8"))
         if not isinstance(document, dict) or set(document) != _MEMBERS or document["type"] != TYPE:
             raise ValueError("it is no proof of a fork")
@@ -89,3 +92,22 @@ def parse_fork(data: bytes) -> Fork:
         )
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise Skippable("base.note-malformed", reason=str(error)) from error
+
+
+_DEEP = 8
+_MARKS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]')
+
+
+def _depth(data: bytes) -> int:
+    # counted before anything recurses: where a library has raised the recursion limit, depth would end the process
+    level = deepest = 0
+    for found in _MARKS.finditer(data):
+        mark = found[0]
+        if mark in (b"[", b"{"):
+            level += 1
+            deepest = max(deepest, level)
+            if deepest > _DEEP:
+                break
+        elif mark in (b"]", b"}"):
+            level -= 1
+    return deepest
