@@ -196,7 +196,7 @@ def test_the_values_load_no_heavy_library_and_a_missing_extra_says_how_to_get_it
         ("opcua", "http://h/", "connect.address-unusable"),
         ("folder", "ftp://h/x", "connect.address-unusable"),
         ("qif", "file://elsewhere/x", "connect.address-unusable"),
-        ("modbus", "modbus+tcp://h", "connect.kind-unknown"),
+        ("modbus", "modbus+tcp://h", "connect.address-unusable"),
     ],
 )
 async def test_an_address_that_can_not_be_read_is_refused_when_it_is_added(connect, kind, base, code):
