@@ -239,14 +239,19 @@ def _set_aside_file(directory: Path, file: Path, damaged: Path) -> None:
     handle = DeltaTable(str(root))
     actions = pa.table(handle.get_add_actions(flatten=True))
     name = file.relative_to(root).as_posix()
-    facts: dict[str, Any] = next((row for row in actions.to_pylist() if unquote(row["path"]) == name), {})
+    listed = actions.to_pylist()
+    facts: dict[str, Any] = next((row for row in listed if unquote(row["path"]) == name), {})
     if file.exists():
         file.rename(damaged / file.name)
     (damaged / f"{file.name}.json").write_text(json.dumps(facts, default=str, indent=1), "utf-8")
+    # repair() forgets every file that is gone, not this one alone: the gaps of all of them are written now
+    gone = [row for row in listed if not (root / unquote(row["path"])).exists()]
     handle.repair()
     table = _table_at(directory, file)
-    first, last = facts.get("min.source_time"), facts.get("max.source_time")
-    if table.name == READINGS and first is not None and last is not None:
+    for row in gone:
+        first, last = row.get("min.source_time"), row.get("max.source_time")
+        if table.name != READINGS or first is None or last is None:
+            continue
         start, end = (round(time.timestamp() * 1_000_000) * 1000 for time in (first, last))
         gap = {
             "signal": None,
@@ -255,11 +260,11 @@ def _set_aside_file(directory: Path, file: Path, damaged: Path) -> None:
             "to": end,
             "start": start,
             "end": end,
+            "count": int(row.get("num_records") or 0),
             "reason": "table-damaged",
         }
         with contextlib.closing(_connected(directory / "keep" / "log.db")) as log:
-            count = int(facts.get("num_records") or 0)
-            write_gaps(log, table.participant, "keep/tables", [{**gap, "count": count}], end, None)
+            write_gaps(log, table.participant, "keep/tables", [gap], end, None)
             log.commit()
 
 
