@@ -49,6 +49,7 @@ async def test_a_back_up_made_while_data_arrive_is_restored_whole_and_the_node_g
     out = tmp_path / "node.backup"
     facts = await node.backup(out, SECRET)
     await arriving
+    await node.prove.catch_up(me)
     checkpoint = await node.prove.checkpoint(me)
     await node.stop()
     assert (out.stat().st_mode & 0o777, facts["participant"], facts["records_elsewhere"]) == (0o600, me, False)
@@ -71,6 +72,7 @@ async def test_a_back_up_made_while_data_arrive_is_restored_whole_and_the_node_g
         assert set(range(250)) <= set(sequences)
         assert counts.received == counts.kept + counts.duplicates + counts.quarantined
         assert counts.kept == found.num_rows
+        await again.prove.catch_up(me)
         restored = await again.prove.checkpoint(me)
         assert restored is not None
         assert checkpoint is not None
