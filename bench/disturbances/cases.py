@@ -365,8 +365,8 @@ async def sink_down(bench: Bench, folder: Path) -> list[Row]:
         (gateway,) = made.gateways
         assert gateway.process is not None
         await gateway.process.say("sink-up")
-        await made.run_for(25.0 if bench.full else 2.0)  # the log is drained and committed before there is room
-        kept = await made.end(4.0 if bench.full else 3.0)
+        await made.run_for(25.0 if bench.full else 5.0)  # the log is drained and committed before there is room
+        kept = await made.end(4.0)
     offered_bytes = weight * made.server.next
 
     def judge(ledger: Ledger, one: Kept) -> list[str]:

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,7 @@ async def run(given: dict[str, Any]) -> None:
 
 
 async def write(path: Path, keep: Keep, fuse: Fuse, cards: list[dict[str, Any]], *, revisions: bool) -> None:
-    """Readings as the table has them, in the order of the log; gaps and events as the log has them."""
+    """Readings as the table has them, in the order of the log; gaps as they are on record, events as the log has them."""
     lines: list[str] = []
     order: dict[tuple[str, int], int] = {}
     place, after, quarantined = 0, 0, []
@@ -139,9 +140,6 @@ async def write(path: Path, keep: Keep, fuse: Fuse, cards: list[dict[str, Any]],
         for entry in entries:
             after = entry.position
             note: dict[str, Any] = dict(entry.batch.note)
-            for gap in note.get("gaps", ()):
-                signal = gap["signal"]
-                lines.append(json.dumps({"gap": {**gap, "signal": None if signal is None else name_of(signal)}}))
             if note.get("connection"):
                 lines.append(json.dumps(note["connection"]))
             quarantined += note.get("quarantined", [])
@@ -151,6 +149,9 @@ async def write(path: Path, keep: Keep, fuse: Fuse, cards: list[dict[str, Any]],
                     value = number(row)
                     if value is not None:
                         order.setdefault((name_of(row["signal"]), value), place)
+    # the log is trimmed once its entries are in the tables; what is missing stays on record
+    for gap in await fuse.gaps(ME):
+        lines.append(json.dumps({"gap": {**asdict(gap), "signal": name_of(gap.signal) or None}}))
     await keep.flush(ME)
     names = {signal.id: signal.native_id for signal in await fuse.signals(ME)}
     async for piece in keep.scan(ME, "readings", Filter(revisions=revisions)):
