@@ -5,6 +5,7 @@ Every answer is of one moment: the tables' version and the tail's pieces are tak
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,19 +22,20 @@ __all__ = ["Queries"]
 _CHUNK = 65_536
 
 
-class Queries:
+class Queries(ABC):
     """The questions; :class:`guantong.keep.service.Keep` gives what they are asked of."""
 
     settings: KeepSettings
 
+    @abstractmethod
     async def table_names(self, participant: str) -> list[str]:
         """Names of the participant's named tables."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def _see(self, participant: str, names: Iterable[str], durable: bool = False) -> dict[str, Seen]:
         """Each table with its tail at one moment."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _ask(
         self,
         seen: Mapping[str, Seen],
@@ -42,7 +44,6 @@ class Queries:
         **arguments: Any,
     ) -> Awaitable[Any]:
         """The reader's answer to one kind of question."""
-        raise NotImplementedError
 
     async def range(
         self,
