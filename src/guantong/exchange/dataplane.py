@@ -313,8 +313,8 @@ class DataPlane:
                         agreement,
                         Delivery(hosting.new_id(), started_at, purpose, "row", complete, counting),
                     )
-                # the receipt waits until our count is durable, the data need not
-                self._finish(finish)
+                # who says that it received must be able to say what, also after a crash
+                await asyncio.shield(self._finish(finish))
 
     async def pull(self, participant: str, pid: str, *, purpose: str = "") -> AsyncIterator[pa.RecordBatch]:
         """The record batches of a started transfer. Raises Skippable ``exchange.body-unreadable`` where it is no whole Arrow stream."""
