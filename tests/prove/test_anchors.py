@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.conftest import missing
 
 from guantong.base.errors import ConfigProblem, Refused, Retryable
 from guantong.base.wire import Response
@@ -19,7 +20,7 @@ from guantong.prove.ports import Anchor
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory):
     if shutil.which("openssl") is None:
-        pytest.skip("openssl: not found on this machine")
+        missing("openssl", "not found on this machine")
     path = Path(__file__).parents[1] / "conformance" / "authority.py"
     spec = importlib.util.spec_from_file_location("test_authority", path)
     module = importlib.util.module_from_spec(spec)

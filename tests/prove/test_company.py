@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.conftest import missing
 from tests.verify.conftest import World
 
 from guantong.base import company
@@ -45,7 +46,7 @@ class Authority:
     def run(self, *words: str) -> None:
         openssl = shutil.which("openssl")
         if openssl is None:
-            pytest.skip("openssl")
+            missing("openssl", "not found on this machine")
         subprocess.run([openssl, *words], cwd=self.folder, check=True, capture_output=True)
 
     def company(self, kind: str) -> tuple[bytes, bytes]:

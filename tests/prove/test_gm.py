@@ -12,6 +12,7 @@ from pathlib import Path
 import orjson
 import pytest
 from sqlalchemy import select
+from tests.conftest import missing
 from tests.verify.conftest import World
 
 from guantong.base import gm
@@ -38,7 +39,7 @@ def der(point: bytes) -> bytes:
 def test_openssl_accepts_our_sm2_signature_and_we_refuse_a_changed_one(tmp_path: Path) -> None:
     openssl = shutil.which("openssl")
     if openssl is None:
-        pytest.skip("openssl")
+        missing("openssl", "not found on this machine")
     key = gm.Sm2Key.generate()
     for name, data in (("key", der(key.public)), ("msg", b"checkpoint\n"), ("sig", key.sign(b"checkpoint\n"))):
         (tmp_path / name).write_bytes(data)
@@ -92,7 +93,7 @@ async def test_a_checkpoint_carries_an_sm2_line_that_who_does_not_know_it_ignore
 def test_go_sumdb_accepts_a_note_with_an_sm2_line(tmp_path: Path) -> None:
     go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
     if go is None:
-        pytest.skip("go")
+        missing("go", "not found on this machine")
     from tests.conformance import material
 
     material.LOG_ROWS["control"](tmp_path)
@@ -108,7 +109,7 @@ def test_go_sumdb_accepts_a_note_with_an_sm2_line(tmp_path: Path) -> None:
         [go, "build", "-o", str(binary), "."], cwd=where, capture_output=True, text=True, check=False, env=env
     )
     if built.returncode:
-        pytest.skip("golang.org/x/mod")
+        missing("go", "golang.org/x/mod can't be built")
     done = subprocess.run([str(binary), str(tmp_path)], capture_output=True, text=True, check=False)
 
     assert (done.returncode, done.stdout[:3]) == (0, "ok "), done.stderr
