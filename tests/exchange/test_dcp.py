@@ -333,9 +333,10 @@ async def test_an_issuer_may_be_a_did_key(asking, network, clock):
             "StatusList2021Credential",
             "StatusList2021Entry",
             "StatusList2021",
-            base64.b64encode(gzip.compress(bytes([0b00010000]) + bytes(16383))).decode(),
+            base64.b64encode(gzip.compress(bytes([0b00010000]) + bytes(16383), mtime=0)).decode(),
         ),
     ],
+    ids=["bitstring", "2021"],
 )
 @pytest.mark.parametrize(("index", "held"), [(3, False), (4, True), (2, True)])
 @pytest.mark.parametrize("as_jwt", [False, True])
