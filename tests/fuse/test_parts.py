@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from guantong.connect.qif import read_qif
 from guantong.fuse.comparison import compare
+from guantong.fuse.model import CharacteristicMatch
 from guantong.fuse.parts import RULES, join, joined, read_name, same_design
 from guantong.fuse.rules import find_misdeclared, find_negative_zones, match_characteristics, match_parts
 
@@ -203,3 +206,74 @@ def test_two_designs_of_one_company_stay_two() -> None:
     third = join("crada_box", "1", [("fair", "1")], ["serial.plain"])
     fitting = [join(f"crada_box_{side}", "1", [(side, "1")], ["serial.plain"]) for side in ("left", "right")]
     assert joined([third, *fitting]) == [third, *fitting]  # it begins both: neither is taken
+
+
+def turned(found: list[CharacteristicMatch]) -> set[tuple[str, str, str, str, float]]:
+    return {(one.design, one.right.id, one.left.id, one.rule, one.confidence) for one in found}
+
+
+def plain(found: list[CharacteristicMatch]) -> set[tuple[str, str, str, str, float]]:
+    return {(one.design, one.left.id, one.right.id, one.rule, one.confidence) for one in found}
+
+
+def test_real_reports_match_the_same_whichever_company_asks(real: tuple[list[Row], list[Row]]) -> None:
+    left, right = real
+    found = match_characteristics(left, right, match_parts(left, right))
+
+    assert len(found) > 20
+    assert turned(match_characteristics(right, left, match_parts(right, left))) == plain(found)
+
+
+_NAMES = st.sampled_from(["Diameter 1", "DIAMETER2", "Distance 1", "WIDTH2", "Flatness 1", "x"])
+_ROW = st.fixed_dictionaries(
+    {
+        "name": _NAMES,
+        "kind": st.sampled_from(["diameter", "distance"]),
+        "nominal": st.sampled_from([None, 5.0, 5.01, 6.6, 11.0]),
+        "value_f64": st.sampled_from([None, 5.0, 5.1, 11.0]),
+        "half": st.sampled_from([0.05, 0.5]),
+        "place": st.sampled_from([None, 0.0, 0.05, 9.0]),
+        "feature": st.integers(0, 5),
+    }
+)
+
+
+def report(rows: list[Row], name: str, model: str) -> list[Row]:
+    made = []
+    for number, row in enumerate(rows):
+        nominal, place = row["nominal"], row["place"]
+        limits = {
+            "lower": None if nominal is None else nominal - row["half"],
+            "upper": None if nominal is None else nominal + row["half"],
+        }
+        made.append(
+            {
+                **row,
+                **limits,
+                "report": name,
+                "result": str(number % 3),
+                "model": model,
+                "serial": str(number % 3),
+                "source_uri": None,
+                "unit": "mm",
+                "characteristic": f"c{number}",
+                "x": place,
+                "y": place,
+                "z": place,
+                "status": "PASS",
+            }
+        )
+    return made
+
+
+@given(st.lists(_ROW, max_size=8), st.lists(_ROW, max_size=8), st.booleans())
+@settings(max_examples=150, deadline=None)
+def test_characteristics_match_the_same_whichever_side_stands_left(
+    one: list[Row], other: list[Row], same_name: bool
+) -> None:
+    left, right = report(one, "a", "mtc_box"), report(other, "b", "mtc_box" if same_name else "box_mtc")
+    found = match_characteristics(left, right)
+
+    assert turned(match_characteristics(right, left)) == plain(found)
+    assert max(Counter(match.left.id for match in found).values(), default=0) <= 1
+    assert max(Counter(match.right.id for match in found).values(), default=0) <= 1

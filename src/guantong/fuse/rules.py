@@ -72,7 +72,7 @@ def match_parts(left: Rows, right: Rows, *, left_origin: str = "left", right_ori
         if reading is None or not found:
             left_only.append(key)
             continue
-        design = min(model, other_model, key=len)
+        design = min(model, other_model, key=lambda name: (len(name), name))
         for other_key, other in found:
             part = join(
                 design,
@@ -148,7 +148,8 @@ def characteristics(rows: Rows) -> dict[str, list[Characteristic]]:
 def match_characteristics(left: Rows, right: Rows, matches: Matches | None = None) -> list[CharacteristicMatch]:
     """Characteristics that measure the same, each with its rule and confidence; what can't be matched is left out.
 
-    With ``matches`` only results of matched parts are looked at.
+    With ``matches`` only results of matched parts are looked at. Whose report stands left makes no difference: where the rules tell
+    more from one side than from the other, because one report says less, the fuller answer counts.
     """
     if matches is not None:
         ours, theirs = {one.left for one in matches.matches}, {one.right for one in matches.matches}
@@ -158,8 +159,31 @@ def match_characteristics(left: Rows, right: Rows, matches: Matches | None = Non
     wrong = {id for rows in (left, right) for one in find_misdeclared(rows) for id in one.features}
     found: list[CharacteristicMatch] = []
     for design, (other, _) in pair_designs(left_by, right_by).items():
-        found += _Pairing(min(design, other, key=len), left_by[design], right_by[other], wrong).run()
+        found += _either_way(
+            min(design, other, key=lambda name: (len(name), name)), left_by[design], right_by[other], wrong
+        )
     return found
+
+
+def _either_way(
+    design: str, left: list[Characteristic], right: list[Characteristic], wrong: set[str]
+) -> list[CharacteristicMatch]:
+    """The fuller of both ways round, in the order of the left report; of equal ones that which begins with the lesser list."""
+    forth = _Pairing(design, left, right, wrong).run()
+    back = [
+        CharacteristicMatch(one.design, one.right, one.left, one.rule, one.confidence)
+        for one in _Pairing(design, right, left, wrong).run()
+    ]
+
+    def fullness(found: list[CharacteristicMatch]) -> tuple[int, float]:
+        return len(found), round(sum(one.confidence for one in found), 6)
+
+    if fullness(forth) == fullness(back):
+        chosen = forth if repr(left) <= repr(right) else back
+    else:
+        chosen = max(forth, back, key=fullness)
+    order = {one.id: number for number, one in enumerate(left)}
+    return sorted(chosen, key=lambda match: order[match.left.id])
 
 
 class _Pairing:
@@ -174,8 +198,7 @@ class _Pairing:
         self.found: list[CharacteristicMatch] = []
 
     def run(self) -> list[CharacteristicMatch]:
-        """All matches, in the order of the left report."""
-        order = {one.id: number for number, one in enumerate([*self.left, *self.left_wrong])}
+        """All matches."""
         self._by_position()
         self._by_key(1, "characteristic.only-one")
         self._near()
@@ -183,7 +206,7 @@ class _Pairing:
         self._declared_otherwise(self.right, self.left_wrong, swapped=True)
         self._by_key(None, "characteristic.alike")
         self._measured_alike()
-        return sorted(self.found, key=lambda match: order[match.left.id])
+        return self.found
 
     def _take(self, left: Characteristic, right: Characteristic, rule: str, among: int = 1) -> None:
         confidence = 1.0 / among if rule == "characteristic.alike" else RULES[rule].confidence / among

@@ -534,12 +534,8 @@ async def _pairs(rooms: Rooms, models: Mapping[str, set[str]]) -> dict[str, tupl
     ]
 
     def decide() -> dict[str, tuple[str, str, float]]:
-        forth = match_characteristics(mine, theirs, match_parts(mine, theirs))
-        back = match_characteristics(theirs, mine, match_parts(theirs, mine))
-        # the rules tell more from one side than from the other where one report says less: take the fuller answer
-        if len(back) > len(forth):
-            return {match.right.id: (match.left.id, match.rule, match.confidence) for match in back}
-        return {match.left.id: (match.right.id, match.rule, match.confidence) for match in forth}
+        found = match_characteristics(mine, theirs, match_parts(mine, theirs))
+        return {match.left.id: (match.right.id, match.rule, match.confidence) for match in found}
 
     return await asyncio.get_running_loop().run_in_executor(None, decide)
 
