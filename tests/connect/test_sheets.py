@@ -14,7 +14,7 @@ from protocol_peers import free_port
 
 from guantong.base.clock import parse_iso
 from guantong.base.errors import ConfigProblem, Refused, Skippable
-from guantong.connect.model import KINDS, Interface
+from guantong.connect.model import KINDS, Interface, Scorecard
 from guantong.connect.openness import openness_of
 from guantong.connect.secrets import Secrets
 from guantong.connect.webhook import token_digest
@@ -136,6 +136,19 @@ def test_each_kind_of_interface_has_a_row_in_the_openness_register_and_a_request
     assert "2023/2854" in row.request_en
     assert "只读访问" in row.request_zh
     assert all(row.retrofit)
+
+
+def test_a_source_at_rest_is_called_idle_and_not_said_to_read_nothing_a_second():
+    def card(rate: float, received: int) -> Scorecard:
+        return Scorecard("m", "modbus", "x://h/", "connected", True, 0, rate, None, received, *[0] * 7, None, None, None, None)  # fmt: skip
+
+    def asked(found: Scorecard | None) -> str:
+        return openness_of(Interface("m", "modbus", "x://h/"), found, company="S", today="2026-11-24").request_en
+
+    assert "read at 2.5 readings a second" in asked(card(2.5, 100))
+    assert "100 readings so far, idle at the moment" in asked(card(0.0, 100))
+    assert "no reading so far" in asked(card(0.0, 0))
+    assert "no reading so far" in asked(None)
 
 
 def test_secrets_are_kept_by_address_in_a_file_of_their_owner_only(tmp_path):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import orjson
 import pytest
-from sqlalchemy import Boolean, Column, LargeBinary, MetaData, String, Table, select
+from sqlalchemy import Boolean, Column, LargeBinary, MetaData, String, Table, event, select
 
 from guantong.base.clock import SystemClock, parse_iso
 from guantong.base.entry import Entry, EntryKind
@@ -316,3 +316,52 @@ def test_records_that_can_not_be_opened_say_so(tmp_path):
     records.close()
 
     assert refused.value.code == "records.unopenable"
+
+
+async def test_a_table_that_is_not_there_is_not_called_a_full_disk(tmp_path):
+    records = Records(f"sqlite:///{tmp_path / 'records.db'}", SystemClock())
+    records.open(METADATA.create_all)
+    try:
+        with pytest.raises(Retryable) as error:
+            async with records.step(ME) as step:
+                step.insert(THINGS, name="a", state="new")
+        assert error.value.code == "records.write-failed"
+        assert "no such table" in str(error.value)
+    finally:
+        records.close()
+
+
+async def test_a_full_database_is_called_so_and_goes_on_when_there_is_room(tmp_path):
+    records = Records(f"sqlite:///{tmp_path / 'records.db'}", SystemClock())
+    pages: list[int] = [10**9]
+    made: list[object] = []
+
+    def small(connection, _):
+        made.append(connection)
+        connection.execute(f"PRAGMA max_page_count={pages[0]}")
+
+    event.listen(records.engine, "connect", small)
+
+    def fresh(connection):
+        METADATA.create_all(connection)
+        THINGS.metadata.create_all(connection)
+
+    records.open(fresh)
+    try:
+        async with records.step(ME) as step:
+            step.insert(THINGS, name="a", state="new")
+        for connection in made:
+            connection.execute("PRAGMA max_page_count=1")  # SQLite makes it no smaller than the file is now
+        with pytest.raises(Retryable) as error:
+            for number in range(100):
+                async with records.step(ME) as step:
+                    step.insert(THINGS, name=f"b{number}", state="new", body=b"x" * 20_000)
+        assert error.value.code == "records.disk-full"
+        pages[0] = 10**9
+        for connection in made:
+            connection.execute(f"PRAGMA max_page_count={pages[0]}")
+        async with records.step(ME) as step:
+            step.insert(THINGS, name="c", state="new", body=b"x" * 20_000)
+        assert "c" in things(records)
+    finally:
+        records.close()

@@ -131,6 +131,10 @@ ERRORS: dict[str, ErrorRow] = {
         "config", 500, 2,
         "The records were written by a newer guantong (schema {found}; this one knows {known}).", "Install that version or newer.",
         "记录库由更新版本的 guantong 写入（结构 {found}，本版本只认识 {known}）。", "请安装该版本或更新版本。"),
+    "records.write-failed": ErrorRow(
+        "retry", 503, 3,
+        "The records could not be written: {reason}.", "Nothing of the step was recorded and it can be repeated. See that the database is there and may be written; a missing table means that its schema was never made: start the node, not a part of it.",
+        "记录无法写入：{reason}。", "该步骤未被记录，可以重做。请确认数据库存在且可写；若缺少数据表，说明结构尚未建立：请启动完整节点，而不是其中一部分。"),
     # connect
     "connect.address-unusable": ErrorRow(
         "config", 400, 2,
@@ -553,6 +557,14 @@ ERRORS: dict[str, ErrorRow] = {
         "retry", 503, 3,
         "{partner} could not take {message} now ({status}).", "It is sent again by itself.",
         "{partner} 暂时无法接收 {message}（{status}）。", "系统会自动重发。"),
+    "exchange.plane-taken": ErrorRow(
+        "refused", 409, 1,
+        "This data plane belongs to the control plane {control_plane}.", "Let that one leave first (DELETE /controlplanes/:id).",
+        "本数据面已属于控制面 {control_plane}。", "请先让其注销（DELETE /controlplanes/:id）。"),
+    "exchange.plane-unknown": ErrorRow(
+        "refused", 404, 1,
+        "No data plane {plane} is registered here.", "Register it, or let this node serve the dataset itself.",
+        "此处没有注册数据面 {plane}。", "请先注册，或改由本节点自行提供该数据集。"),
     "exchange.process-unknown": ErrorRow(
         "refused", 404, 1,
         "There is no process {pid}.", "Check the identifier.",

@@ -95,7 +95,16 @@ def openness_of(interface: Interface, card: Scorecard | None, *, company: str, t
     title = interface.title or interface.name
     en = "; ".join(_NAMES_EN[name] for name in closed) or "nothing more"
     zh = "、".join(_NAMES_ZH[name] for name in closed) or "无"
-    rate = f"{card.rate_hz:g}" if card is not None else "–"
+    # the rate is that of the last seconds: a machine at rest says nothing, which is not a rate
+    if card is not None and card.rate_hz > 0:
+        rate_en, rate_zh = f"read at {card.rate_hz:g} readings a second", f"当前每秒 {card.rate_hz:g} 条读数"
+    elif card is not None and card.received:
+        rate_en, rate_zh = (
+            f"{card.received} readings so far, idle at the moment",
+            f"已接收 {card.received} 条读数，当前空闲",
+        )
+    else:
+        rate_en, rate_zh = "no reading so far", "尚无读数"
     return Openness(
         source=interface.name,
         kind=interface.kind,
@@ -108,14 +117,14 @@ def openness_of(interface: Interface, card: Scorecard | None, *, company: str, t
         licensed=_LICENSED.get(interface.kind, _NO_LICENCE),
         retrofit=_RETROFIT.get(interface.kind, _ANY_RETROFIT),
         request_en=(
-            f"{today}\n\nTo the maker of {title}\n\nWe, {company}, use {title} ({interface.kind}, read at {rate} readings a second). As its user we "
+            f"{today}\n\nTo the maker of {title}\n\nWe, {company}, use {title} ({interface.kind}, {rate_en}). As its user we "
             f"ask for access to the data that it generates (Regulation (EU) 2023/2854, Articles 4 and 5), read only, without charge, "
             f"continuously and in real time where it is technically feasible, with the metadata needed to interpret it. Its interface "
             f"does not give us: {en}. Please send the interface description (Asset Interfaces Description 1.1, or the list of "
             f"signals with addresses, types and units) and name licences that this needs, with their price.\n\n{company}\n"
         ),
         request_zh=(
-            f"{today}\n\n致 {title} 制造商：\n\n我方 {company} 使用 {title}（接口类型 {interface.kind}，当前每秒 {rate} 条读数）。作为设备使用者，"
+            f"{today}\n\n致 {title} 制造商：\n\n我方 {company} 使用 {title}（接口类型 {interface.kind}，{rate_zh}）。作为设备使用者，"
             f"我方请求只读访问该设备产生的数据及解读所需的元数据；在技术可行时持续、实时提供。现有接口未提供：{zh}。"
             f"请提供接口描述（资产接口描述 AID 1.1，或含地址、类型和单位的信号清单），并列明所需的授权及价格。\n\n{company}\n"
         ),

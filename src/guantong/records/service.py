@@ -424,7 +424,7 @@ class Records:
             except (SQLAlchemyError, sqlite3.Error, OSError) as error:
                 # the group's transaction is gone: nobody's step was written, everybody is told
                 self._forget()
-                failure = Retryable("records.disk-full", reason=_reason(error))
+                failure = _failure(error)
                 for step in steps:
                     step.outcome = failure
                 if writing is not None:
@@ -568,6 +568,18 @@ def _is_fatal(error: BaseException) -> bool:
 
 def _key_of(into: Table, row: Mapping[str, Any]) -> dict[str, Any]:
     return {column.name: row.get(column.name) for column in into.primary_key if column.name != "participant"}
+
+
+_FULL = ("disk is full", "no space left", "disk quota", "could not extend file")
+"""What SQLite, PostgreSQL and the system say when there is no room; anything else that fails is not a matter of room."""
+
+
+def _failure(error: BaseException) -> Retryable:
+    reason = _reason(error)
+    full = getattr(getattr(error, "orig", None), "sqlstate", "") == "53100" or any(
+        words in reason.lower() for words in _FULL
+    )  # PostgreSQL says it in its own language
+    return Retryable("records.disk-full" if full else "records.write-failed", reason=reason)
 
 
 def _reason(error: BaseException) -> str:
