@@ -34,6 +34,7 @@ from guantong.exchange.jws import Jws, verified
 from guantong.exchange.messages import decode
 from guantong.exchange.model import ExchangeSettings, Participant
 from guantong.exchange.status_list import LIST_TYPES, StatusList, status_list
+from guantong.exchange.trust import Trust
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,6 +95,7 @@ class Claims:
         resolver: Resolver,
         clock: Clock,
         settings: ExchangeSettings,
+        trust: Trust,
         *,
         token_for: Callable[[str, str, str], str],
     ) -> None:
@@ -102,6 +104,7 @@ class Claims:
         self._resolver = resolver
         self._clock = clock
         self._settings = settings
+        self._trust = trust
         self._token_for = token_for
         self._standing: dict[tuple[str, str], Standing] = {}
         self._ended: dict[tuple[str, str], str] = {}
@@ -134,7 +137,7 @@ class Claims:
         standing = self._standing.get((participant, partner))
         if (participant, partner) in self._ended:
             return self._ended[(participant, partner)]
-        if standing is None or not self._settings.required_credentials:
+        if standing is None or not self._trust.required(participant):
             return ""
         now = self._clock.now()
         if now < standing.until:
@@ -171,10 +174,10 @@ class Claims:
             if presentation.valid_until is not None:
                 ends_at.append(presentation.valid_until)
             # credentials of issuers that nobody here trusts prove nothing, and their addresses are not visited
-            credentials += [one for one in presentation.credentials if self._trusted(one)]
+            credentials += [one for one in presentation.credentials if self._trusted(participant, one)]
         until = await self._checked(credentials, holder=partner)
         have = {name for one in credentials for name in one.types}
-        missing = [type_of(one) for one in self._settings.required_credentials if type_of(one) not in have]
+        missing = [type_of(one) for one in self._trust.required(participant) if type_of(one) not in have]
         if missing:
             raise _refused(f"it did not show {', '.join(missing)} of an issuer trusted here")
         standing = Standing(partner, tuple(credentials), access_token, min([until, *ends_at]))
@@ -192,7 +195,7 @@ class Claims:
         body = {
             "@context": [CONTEXT],
             "type": "PresentationQueryMessage",
-            "scope": [scope_of(one) for one in self._settings.required_credentials],
+            "scope": [scope_of(one) for one in self._trust.required(participant)],
         }
         response = await self._fetch(
             "POST",
@@ -227,8 +230,8 @@ class Claims:
             raise _refused("the presentation is not valid yet")
         await self._verify(presentation.jws, partner, "authentication")
 
-    def _trusted(self, credential: Credential) -> bool:
-        for entry in self._settings.trusted_issuers:
+    def _trusted(self, participant: str, credential: Credential) -> bool:
+        for entry in self._trust.issuers(participant):
             issuer, _, kind = entry.partition(" ")
             if issuer == credential.issuer and (not kind or kind in credential.types):
                 return True

@@ -94,14 +94,11 @@ def claims_routes(exchange: Exchange, participant: str) -> list[BaseRoute]:
         Route(f"{CLAIMS_PATH}/presentations/query", endpoint(present), methods=["POST"]),
         Route(f"{CLAIMS_PATH}/credentials", endpoint(store), methods=["POST"]),
         Route(f"{CLAIMS_PATH}/offers", endpoint(offer), methods=["POST"]),
+        Route(f"{ISSUER_PATH}/metadata", metadata, methods=["GET"]),
+        Route(f"{ISSUER_PATH}/status", status, methods=["GET"]),
+        Route(f"{ISSUER_PATH}/credentials", endpoint(ask), methods=["POST"]),
+        Route(f"{ISSUER_PATH}/requests/{{pid}}", endpoint(stands), methods=["GET"]),
     ]
-    if hosting.settings.issued_credentials:
-        found += [
-            Route(f"{ISSUER_PATH}/metadata", metadata, methods=["GET"]),
-            Route(f"{ISSUER_PATH}/status", status, methods=["GET"]),
-            Route(f"{ISSUER_PATH}/credentials", endpoint(ask), methods=["POST"]),
-            Route(f"{ISSUER_PATH}/requests/{{pid}}", endpoint(stands), methods=["GET"]),
-        ]
     return found
 
 

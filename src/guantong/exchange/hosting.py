@@ -20,6 +20,7 @@ from guantong.exchange.identity import PARTNER_SERVICE, Identity, Resolver, Toke
 from guantong.exchange.messages import PATH, base_of
 from guantong.exchange.model import ExchangeSettings, Participant
 from guantong.exchange.ports import Decide, Identify, RightsOf, Rows
+from guantong.exchange.trust import Trust
 from guantong.exchange.wallet import Wallet
 from guantong.records.service import Records
 
@@ -68,7 +69,8 @@ class Hosting:
         self.new_id = new_id
         self.resolver = Resolver(http, clock, settings)
         self.tokens = Tokens(records, self.resolver, clock, settings, new_id=new_id)
-        self.claims = Claims(http, self.resolver, clock, settings, token_for=self._token_for)
+        self.trust = Trust(settings)
+        self.claims = Claims(http, self.resolver, clock, settings, self.trust, token_for=self._token_for)
         self.wallet = Wallet(self)
         self._pace: dict[tuple[str, str], tuple[float, float]] = {}
         self.identify: Identify = identify or self._identified
@@ -90,7 +92,7 @@ class Hosting:
     async def _identified(self, participant: str, authorization: str) -> Participant:
         caller = await self.tokens.identify(participant, authorization)
         self._paced(participant, caller.did)
-        if not self.settings.required_credentials:
+        if not self.trust.required(participant):
             return caller
         return await self.claims.proven(participant, caller)
 

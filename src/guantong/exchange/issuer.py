@@ -45,7 +45,7 @@ class Issuer:
 
     async def admit(self, participant: str, holder: str, kind: str, claims: Mapping[str, Any] | None = None) -> None:
         """Let a holder have a credential of a type, with what it says about it. Raises Refused ``exchange.claims-refused``."""
-        if kind not in self._hosting.settings.issued_credentials:
+        if kind not in self._hosting.trust.issued(participant):
             raise Refused("exchange.claims-refused", reason=f"{kind} is not among the credentials issued here")
         async with self._hosting.records.step(participant) as step:
             step.upsert(
@@ -97,7 +97,7 @@ class Issuer:
                 "bindingMethods": ["did:web"],
                 "profile": profile,
             }
-            for kind in self._hosting.settings.issued_credentials
+            for kind in self._hosting.trust.issued(participant)
             for version, profile in PROFILES.items()
         ]
         return {

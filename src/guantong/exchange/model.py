@@ -113,7 +113,8 @@ class ExchangeSettings:
     """Address of somebody else's control plane (Data Plane Signaling) whose data plane this node is; empty: of none."""
 
     signaling_key: str = ""
-    """Key shared with that control plane: it must send it, and is sent it, as a bearer token. Without one no signal is taken."""
+    """Key shared with that control plane, or, where none is set, with the data planes that this node controls: they must send it, and are
+    sent it, as a bearer token. Without one no signal is taken."""
 
     issued_lifetime_d: int = 365
     """How long a credential that this node issues holds, days."""

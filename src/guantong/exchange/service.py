@@ -43,6 +43,7 @@ from guantong.exchange.model import (
     Transfer,
 )
 from guantong.exchange.negotiations import Negotiations
+from guantong.exchange.planes import PLANE_KIND, Planes
 from guantong.exchange.policy import compile_policy, explain, policy_hash, with_contract
 from guantong.exchange.ports import (
     Answerer,
@@ -116,6 +117,8 @@ class Exchange:
         self.issuer = Issuer(self.hosting)
         self._pushes = Pushes(self.hosting, self._transfers, self._plane, self._receipts)
         self.flows = Flows(self.hosting, self._transfers, self._plane, self._pushes)
+        self.planes = Planes(self.hosting, self._transfers, self._negotiations)
+        outbox.register(PLANE_KIND, self.planes.carry)
         outbox.register(SIGNAL_KIND, self.flows.carry_signal)
         outbox.register(PULL_KIND, self.flows.carry_pull)
         outbox.register(SEND_KIND, self._carry)
@@ -160,6 +163,7 @@ class Exchange:
         """Read products and used tokens, and begin. Start it before the outbox and before the routes are served."""
         await self.hosting.tokens.start()
         await self.wallet.start()
+        await self.planes.start()
         for participant, shelf in self._shelves.items():
             rows = await self._records.rows(
                 select(PRODUCTS.c.product)

@@ -26,7 +26,7 @@ from guantong.exchange.messages import checked_endpoint, data_address, propertie
 from guantong.exchange.model import FLOW_MOVED, Transfer
 from guantong.exchange.policy import compile_policy, policy_hash
 from guantong.exchange.ports import Access
-from guantong.exchange.tables import AGREEMENTS, FLOWS, RENEWALS
+from guantong.exchange.tables import AGREEMENTS, CONTROL_PLANES, FLOWS, RENEWALS
 from guantong.exchange.transfers import PULL, PUSH, PUSH_KIND, S3_PUSH, Transfers, new_transfer, token_hash
 from guantong.records.model import Message
 from guantong.records.service import Row, Step
@@ -110,6 +110,43 @@ class Flows:
         given = authorization.removeprefix("Bearer ")
         if not key or not hmac.compare_digest(given.encode(), key.encode()):
             raise Refused("exchange.token-refused", reason="it is not the key of the control plane")
+
+    async def control_plane(self, participant: str) -> str:
+        """Address of the control plane that this data plane belongs to: the one that registered, else that of the setting."""
+        row = await self._registered(participant)
+        return row["endpoint"] if row is not None else self._hosting.settings.control_plane
+
+    async def take_control_plane(self, participant: str, body: Mapping[str, Any]) -> None:
+        """``PUT /controlplanes``: a control plane says where it hears callbacks; told again, it replaces what it told.
+
+        One at a time, since all of them would share one key. Raises Refused ``exchange.plane-taken`` or ``exchange.message-invalid``.
+        """
+        identifier = body.get("controlplaneId")
+        if not isinstance(identifier, str) or not 0 < len(identifier) <= 255:
+            raise _invalid("ControlPlaneRegistrationMessage", "controlplaneId: must have 1 to 255 characters")
+        if body.get("authorization") not in (None, []):
+            raise _invalid("ControlPlaneRegistrationMessage", "authorization: only the shared key is spoken here")
+        endpoint = checked_address(body.get("endpoint"))
+        known = await self._registered(participant)
+        if known is not None and known["id"] != identifier:
+            raise Refused("exchange.plane-taken", control_plane=known["id"])
+        async with self._hosting.records.step(participant) as step:
+            step.upsert(CONTROL_PLANES, id=identifier, endpoint=endpoint, changed_at=step.at)
+
+    async def leave_control_plane(self, participant: str, identifier: str) -> None:
+        """``DELETE /controlplanes/:id``; its flows stay as they are. Raises Refused ``exchange.plane-unknown``."""
+        known = await self._registered(participant)
+        if known is None or known["id"] != identifier:
+            raise Refused("exchange.plane-unknown", plane=identifier[:200])
+        table = CONTROL_PLANES
+        statement = table.delete().where(and_(table.c.participant == participant, table.c.id == identifier))
+        async with self._hosting.records.step(participant) as step:
+            step.apply(lambda connection: connection.execute(statement))
+
+    async def _registered(self, participant: str) -> Row | None:
+        return await self._hosting.records.row(
+            select(CONTROL_PLANES).where(CONTROL_PLANES.c.participant == participant)
+        )
 
     # -- signals of the control plane
 
@@ -307,7 +344,7 @@ class Flows:
             dataset_id=body["datasetId"],
             profile=body["profile"],
             state=machine.START,
-            control_plane=hosting.settings.control_plane,
+            control_plane=await self.control_plane(participant),
             error="",
             changed_at=hosting.clock.now(),
         )

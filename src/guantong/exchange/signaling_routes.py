@@ -1,4 +1,8 @@
-"""Endpoints of a data plane for its control plane, below ``/signaling``. Source: Data Plane Signaling 1.0, Data Plane Endpoint."""
+"""Endpoints of Data Plane Signaling below ``/signaling``: of a data plane for its control plane, or of a control plane for data planes.
+
+Which of them a node has, the setting ``control_plane`` says; without a shared key it has none.
+Source: Data Plane Signaling 1.0, Data Plane Endpoint, Control Plane Endpoint, Registration.
+"""
 
 from __future__ import annotations
 
@@ -22,15 +26,13 @@ Act = Callable[[Request, dict[str, Any]], Awaitable[Response]]
 
 
 def signaling_routes(exchange: Exchange, participant: str) -> list[BaseRoute]:
-    """The routes of a participant, relative to its root address; none where no control plane is set."""
-    flows, settings = exchange.flows, exchange.settings
-    if not settings.control_plane:
-        return []
+    """The routes of a participant, relative to its root address."""
+    flows, planes, settings = exchange.flows, exchange.planes, exchange.settings
 
-    def endpoint(act: Act) -> Callable[[Request], Awaitable[Response]]:
+    def endpoint(allow: Callable[[str], None], act: Act) -> Callable[[Request], Awaitable[Response]]:
         async def serve(request: Request) -> Response:
             try:
-                flows.allow(request.headers.get("authorization", ""))
+                allow(request.headers.get("authorization", ""))
                 body: dict[str, Any] = {}
                 if request.method in ("POST", "PUT"):
                     raw = bytearray()
@@ -45,6 +47,9 @@ def signaling_routes(exchange: Exchange, participant: str) -> list[BaseRoute]:
                 return Response(orjson.dumps(failure.problem()), failure.status, media_type="application/problem+json")
 
         return serve
+
+    def route(allow: Callable[[str], None], method: str, path: str, act: Act) -> Route:
+        return Route(f"/signaling{path}", endpoint(allow, act), methods=[method])
 
     async def prepare(request: Request, body: dict[str, Any]) -> Response:
         return _begun(*await flows.prepare(participant, body))
@@ -61,12 +66,46 @@ def signaling_routes(exchange: Exchange, participant: str) -> list[BaseRoute]:
     async def status(request: Request, body: dict[str, Any]) -> Response:
         return _json(await flows.status(participant, request.path_params["id"]))
 
-    return [
-        Route("/signaling/dataflows/prepare", endpoint(prepare), methods=["POST"]),
-        Route("/signaling/dataflows/start", endpoint(start), methods=["POST"]),
-        Route("/signaling/dataflows/{id}/status", endpoint(status), methods=["GET"]),
-        Route("/signaling/dataflows/{id}/{signal}", endpoint(signal), methods=["POST"]),
-    ]
+    async def take_control_plane(request: Request, body: dict[str, Any]) -> Response:
+        await flows.take_control_plane(participant, body)
+        return _json({})
+
+    async def leave_control_plane(request: Request, body: dict[str, Any]) -> Response:
+        await flows.leave_control_plane(participant, request.path_params["id"])
+        return Response(status_code=204)
+
+    async def take_plane(request: Request, body: dict[str, Any]) -> Response:
+        await planes.register(participant, body)
+        return _json({})
+
+    async def leave_plane(request: Request, body: dict[str, Any]) -> Response:
+        await planes.remove(participant, request.path_params["id"])
+        return Response(status_code=204)
+
+    async def callback(request: Request, body: dict[str, Any]) -> Response:
+        await planes.callback(participant, request.path_params["pid"], request.path_params["what"], body)
+        return _json({})
+
+    async def agreement(request: Request, body: dict[str, Any]) -> Response:
+        return _json(await planes.agreement(participant, request.path_params["pid"]))
+
+    if settings.control_plane:
+        return [
+            route(flows.allow, "POST", "/dataflows/prepare", prepare),
+            route(flows.allow, "POST", "/dataflows/start", start),
+            route(flows.allow, "GET", "/dataflows/{id}/status", status),
+            route(flows.allow, "POST", "/dataflows/{id}/{signal}", signal),
+            route(flows.allow, "PUT", "/controlplanes", take_control_plane),
+            route(flows.allow, "DELETE", "/controlplanes/{id:path}", leave_control_plane),
+        ]
+    if settings.signaling_key:
+        return [
+            route(planes.allow, "PUT", "/dataplanes", take_plane),
+            route(planes.allow, "DELETE", "/dataplanes/{id:path}", leave_plane),
+            route(planes.allow, "POST", "/transfers/{pid}/dataflow/{what}", callback),
+            route(planes.allow, "GET", "/transfers/{pid}/agreement", agreement),
+        ]
+    return []
 
 
 def _begun(status: int, body: dict[str, Any]) -> Response:

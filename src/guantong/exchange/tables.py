@@ -8,13 +8,18 @@ from guantong.records.tables import INSTANT, table
 
 __all__ = [
     "AGREEMENTS",
+    "AMENDMENTS",
     "BLOCKS",
+    "CONTROL_PLANES",
     "CREDENTIALS",
     "CREDENTIALS_ISSUED",
     "CREDENTIAL_REQUESTS",
     "FLOWS",
     "MEMBERS",
     "NEGOTIATIONS",
+    "PLANES",
+    "PLANE_DATASETS",
+    "PLANE_FLOWS",
     "PRODUCTS",
     "PULLS",
     "RECEIPTS",
@@ -205,4 +210,52 @@ FLOWS = table(
     Column("error", Text, nullable=False),
     Column("changed_at", INSTANT, nullable=False),
     Index("exchange_flows_process", "participant", "process_id", unique=True),
+)
+
+CONTROL_PLANES = table(
+    "exchange_control_planes",
+    Column("id", String(255), primary_key=True),
+    Column("endpoint", String(1024), nullable=False),
+    Column("changed_at", INSTANT, nullable=False),
+)
+
+PLANES = table(
+    "exchange_planes",
+    Column("id", String(255), primary_key=True),
+    Column("endpoint", String(1024), nullable=False),
+    Column("profiles", LargeBinary, nullable=False),
+    Column("labels", LargeBinary, nullable=False),
+    Column("changed_at", INSTANT, nullable=False),
+)
+
+PLANE_DATASETS = table(
+    "exchange_plane_datasets",
+    Column("dataset_id", String(255), primary_key=True),
+    Column("plane", String(255), nullable=False),
+    Column("changed_at", INSTANT, nullable=False),
+)
+
+PLANE_FLOWS = table(
+    "exchange_plane_flows",
+    Column("pid", String(128), primary_key=True),  # our transfer
+    Column("plane", String(255), nullable=False),
+    Column("flow_id", String(255), nullable=False),  # empty until the plane named it
+    Column("profile", String(255), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("error", Text, nullable=False),
+    Column("changed_at", INSTANT, nullable=False),
+)
+
+AMENDMENTS = table(
+    "exchange_amendments",
+    Column("id", String(128), primary_key=True),
+    Column("agreement_id", String(128), nullable=False),
+    Column("kind", String(16), nullable=False),  # amend, end
+    Column("by", String(8), nullable=False),  # us, partner
+    Column("state", String(16), nullable=False),  # proposed, accepted, refused, superseded, one-sided
+    Column("proposal", LargeBinary, nullable=False),
+    Column("signature", String(128), nullable=False),
+    Column("answer", LargeBinary, nullable=False),
+    Column("changed_at", INSTANT, nullable=False),
+    Index("exchange_amendments_agreement", "participant", "agreement_id", "changed_at"),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -23,6 +23,9 @@ from guantong.exchange.tables import RENEWALS, TRANSFERS
 from guantong.records.model import Message
 from guantong.records.service import Row, Step
 
+if TYPE_CHECKING:
+    from guantong.exchange.planes import Planes
+
 __all__ = ["FORMATS", "KINDS", "PULL", "PUSH", "PUSH_KIND", "S3_PUSH", "Transfers", "token_hash", "transfer_of"]
 
 PULL = "HttpData-PULL"
@@ -32,6 +35,9 @@ FORMATS = (PULL, PUSH, S3_PUSH)
 """What a transfer may be asked for in. Source: CX-0018, 2.3."""
 PUSH_KIND = "exchange.push"
 """Kind of the outbox message that brings the data of a push to its target."""
+
+WAITS_FOR_PLANE = "plane"
+"""What a transfer waits for whose data plane, somebody else's, has not yet answered."""
 
 KINDS: Mapping[str, tuple[str, str]] = {
     "request": ("TransferRequestMessage", "request"),
@@ -72,6 +78,8 @@ class Transfers:
         self.hosting = hosting
         self.negotiations = negotiations
         self.processes: Processes[Transfer] = Processes(hosting, _KIND)
+        self.planes: Planes | None = None
+        """Somebody else's data planes, which serve datasets in our place."""
 
     async def request(
         self,
@@ -102,24 +110,52 @@ class Transfers:
                 form=wanted_format,
                 at=step.at,
             )
+            elsewhere = self._elsewhere(participant, process)
+            if elsewhere is not None:
+                process = replace(process, waiting=WAITS_FOR_PLANE)
+                # its plane says first where the data may go; then the partner is asked
+                self.insert(step, process)
+                elsewhere.begin(step, process)
+                self.processes.becomes(step, process, new=True)
+                return pid
             if wanted_format == PUSH and target is None:
                 token = b64url(hosting.records.random(32))
                 process = replace(process, token_hash=token_hash(token))
                 target = data_address(f"{hosted.address}/inbox/{in_path(pid)}", token, None)
             self.insert(step, process)
-            body = message(
-                "TransferRequestMessage",
-                id=hosting.new_id(),
-                consumerPid=pid,
-                agreementId=agreement_id,
-                format=wanted_format,
-                dataAddress=target,
-                callbackAddress=hosted.callback,
-            )
-            self.processes.send(step, process, "request", body, initial=True)
-            self.processes.record(step, process, "consumer", "request")
+            self._ask(step, participant, process, target)
             self.processes.becomes(step, process, new=True)
         return pid
+
+    async def prepared(self, participant: str, pid: str, address: Mapping[str, Any]) -> None:
+        """As consumer: our plane is ready, and the partner is asked now. Raises Refused ``exchange.transition-refused`` if it was."""
+        async with self.processes.lock(participant, pid):
+            process = await self.processes.get(participant, pid)
+            if process.state != "REQUESTED" or process.waiting != WAITS_FOR_PLANE:
+                raise Refused("exchange.transition-refused", message="prepared", sender="us", state=process.state)
+            async with self.hosting.records.step(participant) as step:
+                step.update(TRANSFERS, {"pid": pid}, {"waiting": ""})
+                process = replace(process, waiting="")
+                self._ask(step, participant, process, dict(address) if process.format != PULL else None)
+                self.processes.becomes(step, process)
+
+    def _ask(self, step: Step, participant: str, process: Transfer, target: Mapping[str, Any] | None) -> None:
+        body = message(
+            "TransferRequestMessage",
+            id=self.hosting.new_id(),
+            consumerPid=process.pid,
+            agreementId=process.agreement_id,
+            format=process.format,
+            dataAddress=target,
+            callbackAddress=self.hosting.hosted(participant).callback,
+        )
+        self.processes.send(step, process, "request", body, initial=True)
+        self.processes.record(step, process, "consumer", "request")
+
+    def _elsewhere(self, participant: str, process: Transfer) -> Planes | None:
+        """The planes, where one of them serves the process's dataset in our place."""
+        planes = self.planes
+        return planes if planes is not None and planes.serving(participant, process.dataset_id) else None
 
     async def receive_initial(self, participant: str, caller: Participant, body: Mapping[str, Any]) -> Transfer:
         """A partner's transfer request. The same ``consumerPid`` gives the same process."""
@@ -199,19 +235,26 @@ class Transfers:
             async with hosting.records.step(participant) as step:
                 hosting.tokens.remember(step, caller)
                 moved = self.processes.move(step, process, state, **changes)
+                if self.planes is not None:
+                    self.planes.follow(step, process, word)
                 self.processes.record(step, moved, sender, word, changes["reason"])
                 self.processes.becomes(step, moved, digest_of_message)
             return moved
 
-    async def decide(self, participant: str, pid: str, verb: str, *, reason: str = "") -> Transfer:
-        """Do what a person, a script or the end of a contract decided. Raises Refused ``exchange.transition-refused``."""
+    async def decide(
+        self, participant: str, pid: str, verb: str, *, reason: str = "", address: Mapping[str, Any] | None = None
+    ) -> Transfer:
+        """Do what a person, a script or the end of a contract decided. Raises Refused ``exchange.transition-refused``.
+
+        ``address``: where a plane of somebody else's serves the data that are started.
+        """
         word = VERBS.get(verb)
         if word is None:
             raise Refused("exchange.transition-refused", message=verb, sender="us", state="any")
         async with self.processes.lock(participant, pid):
             process = await self.processes.get(participant, pid)
             async with self.hosting.records.step(participant) as step:
-                after = self._apply(step, participant, process, (word, reason))
+                after = self._apply(step, participant, process, (word, reason), address)
                 self.processes.becomes(step, after)
             return after
 
@@ -220,9 +263,10 @@ class Transfers:
     async def _react(
         self, participant: str, process: Transfer, caller: Participant, agreement: Agreement
     ) -> tuple[str, str] | None:
-        if process.format not in FORMATS:
+        served = self.planes.formats(participant, process.dataset_id) if self.planes is not None else None
+        if process.format not in (FORMATS if served is None else served):
             return ("termination", f"the format {process.format[:100]} is not offered")
-        if process.format != PULL:
+        if process.format != PULL and served is None:
             from guantong.exchange.push import target_of
 
             target_of(process.format, process.data_address)
@@ -237,7 +281,14 @@ class Transfers:
             refusal = "" if verdict.allowed else verdict.reason
         return ("termination", refusal) if refusal else ("start", "")
 
-    def _apply(self, step: Step, participant: str, process: Transfer, decision: tuple[str, str] | None) -> Transfer:
+    def _apply(
+        self,
+        step: Step,
+        participant: str,
+        process: Transfer,
+        decision: tuple[str, str] | None,
+        address: Mapping[str, Any] | None = None,
+    ) -> Transfer:
         if decision is None:
             step.update(TRANSFERS, {"pid": process.pid}, {"waiting": "person"})
             return replace(process, waiting="person")
@@ -246,7 +297,21 @@ class Transfers:
         state = machine.next_state(process.state, process.role, word)
         changes: dict[str, Any] = {"waiting": "", "reason": reason}
         members: dict[str, Any] = {}
-        if word == "start" and process.role == "provider" and process.format == PULL:
+        elsewhere = self._elsewhere(participant, process)
+        if elsewhere is not None and word == "start" and process.role == "provider" and address is None:
+            # the plane's answer starts it
+            if process.state == "SUSPENDED":
+                elsewhere.resume(step, process)
+            else:
+                elsewhere.begin(step, process)
+            step.update(TRANSFERS, {"pid": process.pid}, {"waiting": WAITS_FOR_PLANE, "reason": ""})
+            return replace(process, waiting=WAITS_FOR_PLANE, reason="")
+        if elsewhere is not None:
+            if word != "start" or process.role == "consumer":
+                elsewhere.follow(step, process, word)
+            if word == "start" and process.format == PULL and address:
+                members["dataAddress"] = dict(address)
+        elif word == "start" and process.role == "provider" and process.format == PULL:
             token = b64url(hosting.records.random(32))
             lifetime = hosting.settings.access_lifetime_s
             changes["token_hash"] = token_hash(token)
@@ -262,7 +327,7 @@ class Transfers:
                 refresh_endpoint=f"{endpoint}/token",
                 audience=participant,
             )
-        elif word in ("termination", "suspension"):
+        if word in ("termination", "suspension"):
             members["code"] = f"exchange.{word}"
             members["reason"] = [reason] if reason else None
         if state in machine.TERMINAL:
@@ -276,8 +341,9 @@ class Transfers:
         )
         after = self.processes.move(step, process, state, **changes)
         first = process.role == "provider" and word in ("start", "termination")
-        self.processes.send(step, after, word, body, first=first)
-        if word == "start" and process.role == "provider" and process.format != PULL:
+        if process.partner_pid or process.waiting != WAITS_FOR_PLANE:  # else the partner was never asked
+            self.processes.send(step, after, word, body, first=first)
+        if word == "start" and process.role == "provider" and process.format != PULL and elsewhere is None:
             # once more in the table, after the start message and in a lane of its own: a long push holds up no message
             step.send(
                 Message(
@@ -308,7 +374,7 @@ class Transfers:
             data_address=orjson.dumps(dict(process.data_address)),
             token_hash=process.token_hash,
             token_expires=0,
-            waiting="",
+            waiting=process.waiting,
             reason="",
             created_at=process.created_at,
             changed_at=process.changed_at,

@@ -202,7 +202,7 @@ class Wallet:
                 )
             )
         )
-        trusted = any(entry.partition(" ")[0] == caller.did for entry in self._hosting.settings.trusted_issuers)
+        trusted = any(entry.partition(" ")[0] == caller.did for entry in self._hosting.trust.issuers(participant))
         if asked is None and not trusted:
             raise Refused("exchange.claims-refused", reason="nobody here asked this issuer for credentials")
         if status == "ISSUED" and (not isinstance(entries, list) or not 0 < len(entries) <= 32):
