@@ -529,12 +529,33 @@ CREATE TABLE connect_invites (
 	until BIGINT NOT NULL, 
 	PRIMARY KEY (participant, code)
 );
+CREATE TABLE exchange_amendments (
+	participant VARCHAR(255) NOT NULL, 
+	id VARCHAR(128) NOT NULL, 
+	agreement_id VARCHAR(128) NOT NULL, 
+	kind VARCHAR(16) NOT NULL, 
+	"by" VARCHAR(8) NOT NULL, 
+	state VARCHAR(16) NOT NULL, 
+	proposal BLOB NOT NULL, 
+	signature VARCHAR(128) NOT NULL, 
+	answer BLOB NOT NULL, 
+	changed_at BIGINT NOT NULL, 
+	PRIMARY KEY (participant, id)
+);
+CREATE INDEX exchange_amendments_agreement ON exchange_amendments (participant, agreement_id, changed_at);
 CREATE TABLE exchange_blocks (
 	participant VARCHAR(255) NOT NULL, 
 	record_id VARCHAR(128) NOT NULL, 
 	hashes BLOB NOT NULL, 
 	at BIGINT NOT NULL, 
 	PRIMARY KEY (participant, record_id)
+);
+CREATE TABLE exchange_control_planes (
+	participant VARCHAR(255) NOT NULL, 
+	id VARCHAR(255) NOT NULL, 
+	endpoint VARCHAR(1024) NOT NULL, 
+	changed_at BIGINT NOT NULL, 
+	PRIMARY KEY (participant, id)
 );
 CREATE TABLE exchange_credential_requests (
 	participant VARCHAR(255) NOT NULL, 
@@ -594,6 +615,33 @@ CREATE TABLE exchange_members (
 	state VARCHAR(16) NOT NULL, 
 	changed_at BIGINT NOT NULL, 
 	PRIMARY KEY (participant, holder, kind)
+);
+CREATE TABLE exchange_plane_datasets (
+	participant VARCHAR(255) NOT NULL, 
+	dataset_id VARCHAR(255) NOT NULL, 
+	plane VARCHAR(255) NOT NULL, 
+	changed_at BIGINT NOT NULL, 
+	PRIMARY KEY (participant, dataset_id)
+);
+CREATE TABLE exchange_plane_flows (
+	participant VARCHAR(255) NOT NULL, 
+	pid VARCHAR(128) NOT NULL, 
+	plane VARCHAR(255) NOT NULL, 
+	flow_id VARCHAR(255) NOT NULL, 
+	profile VARCHAR(255) NOT NULL, 
+	state VARCHAR(16) NOT NULL, 
+	error TEXT NOT NULL, 
+	changed_at BIGINT NOT NULL, 
+	PRIMARY KEY (participant, pid)
+);
+CREATE TABLE exchange_planes (
+	participant VARCHAR(255) NOT NULL, 
+	id VARCHAR(255) NOT NULL, 
+	endpoint VARCHAR(1024) NOT NULL, 
+	profiles BLOB NOT NULL, 
+	labels BLOB NOT NULL, 
+	changed_at BIGINT NOT NULL, 
+	PRIMARY KEY (participant, id)
 );
 CREATE TABLE exchange_renewals (
 	participant VARCHAR(255) NOT NULL, 

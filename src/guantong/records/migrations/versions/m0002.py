@@ -36,12 +36,39 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("participant", "code"),
     )
     op.create_table(
+        "exchange_amendments",
+        sa.Column("participant", sa.String(length=255), nullable=False),
+        sa.Column("id", sa.String(length=128), nullable=False),
+        sa.Column("agreement_id", sa.String(length=128), nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("by", sa.String(length=8), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("proposal", sa.LargeBinary(), nullable=False),
+        sa.Column("signature", sa.String(length=128), nullable=False),
+        sa.Column("answer", sa.LargeBinary(), nullable=False),
+        sa.Column("changed_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("participant", "id"),
+    )
+    with op.batch_alter_table("exchange_amendments", schema=None) as batch_op:
+        batch_op.create_index(
+            "exchange_amendments_agreement", ["participant", "agreement_id", "changed_at"], unique=False
+        )
+
+    op.create_table(
         "exchange_blocks",
         sa.Column("participant", sa.String(length=255), nullable=False),
         sa.Column("record_id", sa.String(length=128), nullable=False),
         sa.Column("hashes", sa.LargeBinary(), nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("participant", "record_id"),
+    )
+    op.create_table(
+        "exchange_control_planes",
+        sa.Column("participant", sa.String(length=255), nullable=False),
+        sa.Column("id", sa.String(length=255), nullable=False),
+        sa.Column("endpoint", sa.String(length=1024), nullable=False),
+        sa.Column("changed_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("participant", "id"),
     )
     op.create_table(
         "exchange_credential_requests",
@@ -110,6 +137,36 @@ def upgrade() -> None:
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("changed_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("participant", "holder", "kind"),
+    )
+    op.create_table(
+        "exchange_plane_datasets",
+        sa.Column("participant", sa.String(length=255), nullable=False),
+        sa.Column("dataset_id", sa.String(length=255), nullable=False),
+        sa.Column("plane", sa.String(length=255), nullable=False),
+        sa.Column("changed_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("participant", "dataset_id"),
+    )
+    op.create_table(
+        "exchange_plane_flows",
+        sa.Column("participant", sa.String(length=255), nullable=False),
+        sa.Column("pid", sa.String(length=128), nullable=False),
+        sa.Column("plane", sa.String(length=255), nullable=False),
+        sa.Column("flow_id", sa.String(length=255), nullable=False),
+        sa.Column("profile", sa.String(length=255), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("error", sa.Text(), nullable=False),
+        sa.Column("changed_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("participant", "pid"),
+    )
+    op.create_table(
+        "exchange_planes",
+        sa.Column("participant", sa.String(length=255), nullable=False),
+        sa.Column("id", sa.String(length=255), nullable=False),
+        sa.Column("endpoint", sa.String(length=1024), nullable=False),
+        sa.Column("profiles", sa.LargeBinary(), nullable=False),
+        sa.Column("labels", sa.LargeBinary(), nullable=False),
+        sa.Column("changed_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("participant", "id"),
     )
     op.create_table(
         "exchange_renewals",
@@ -277,6 +334,9 @@ def downgrade() -> None:
     op.drop_table("fuse_suggestions")
     op.drop_table("fuse_limits")
     op.drop_table("exchange_renewals")
+    op.drop_table("exchange_planes")
+    op.drop_table("exchange_plane_flows")
+    op.drop_table("exchange_plane_datasets")
     op.drop_table("exchange_members")
     with op.batch_alter_table("exchange_flows", schema=None) as batch_op:
         batch_op.drop_index("exchange_flows_process")
@@ -288,6 +348,11 @@ def downgrade() -> None:
     op.drop_table("exchange_credentials_issued")
     op.drop_table("exchange_credentials")
     op.drop_table("exchange_credential_requests")
+    op.drop_table("exchange_control_planes")
     op.drop_table("exchange_blocks")
+    with op.batch_alter_table("exchange_amendments", schema=None) as batch_op:
+        batch_op.drop_index("exchange_amendments_agreement")
+
+    op.drop_table("exchange_amendments")
     op.drop_table("connect_invites")
     op.drop_table("connect_edges")
