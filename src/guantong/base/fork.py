@@ -8,11 +8,11 @@ stranger needs only the log's key to verify it.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from guantong.base.canonical import b64, canonical_bytes, unb64
+from guantong.base.depth import too_deep
 from guantong.base.errors import Refused, Skippable
 from guantong.base.merkle import EMPTY_ROOT, verify_consistency
 from guantong.base.note import MAX_NOTE_BYTES, Checkpoint, VerifierKey, open_note, parse_checkpoint
@@ -61,6 +61,9 @@ class Fork:
         return first, second
 
 
+_DEEP = 8
+
+
 def contradicts(first: Checkpoint, second: Checkpoint, root: bytes, consistency: Sequence[bytes]) -> bool:
     """Whether the second tree, whose root was ``root`` at the size of the first, can't have grown from the first."""
     return (
@@ -77,7 +80,7 @@ def parse_fork(data: bytes) -> Fork:
     try:
         if len(data) > 4 * MAX_NOTE_BYTES:
             raise ValueError("it is too long")
-        if _depth(data) > _DEEP:
+        if too_deep(data, _DEEP):
             raise ValueError("it is nested too deep")
         document = json.loads(data.decode("utf-8"))
         if not isinstance(document, dict) or set(document) != _MEMBERS or document["type"] != TYPE:
@@ -92,22 +95,3 @@ def parse_fork(data: bytes) -> Fork:
         )
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise Skippable("base.note-malformed", reason=str(error)) from error
-
-
-_DEEP = 8
-_MARKS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]')
-
-
-def _depth(data: bytes) -> int:
-    # counted before anything recurses: where a library has raised the recursion limit, depth would end the process
-    level = deepest = 0
-    for found in _MARKS.finditer(data):
-        mark = found[0]
-        if mark in (b"[", b"{"):
-            level += 1
-            deepest = max(deepest, level)
-            if deepest > _DEEP:
-                break
-        elif mark in (b"]", b"}"):
-            level -= 1
-    return deepest

@@ -25,6 +25,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from guantong.base.depth import too_deep
 from guantong.base.errors import ConfigProblem, Skippable
 from guantong.connect.model import OWN_TERMS, Form, Interface, Property
 
@@ -43,6 +44,8 @@ def interface_of(text: str) -> Interface:
     """The interface that a TOML or JSON text describes. Raises Skippable ``connect.interface-unreadable``, ConfigProblem."""
     if len(text) > _MAX:
         raise _bad("it is too long")
+    if too_deep(text.encode()):
+        raise _bad("it is nested too deeply")
     try:
         found = json.loads(text) if text.lstrip()[:1] == "{" else tomllib.loads(text)
     except (ValueError, RecursionError) as error:

@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from guantong.base.depth import too_deep
 from guantong.base.errors import Skippable
 from guantong.fuse.model import Key, Lookup, Mapping, MapSink, MapSource, Offset, Scale, Transformation, Unit
 
@@ -208,6 +209,8 @@ def mapping_from_element(element: dict[str, Any]) -> Mapping:
                 raise Skippable(
                     "fuse.mapping-invalid", name=name, reason="free Lua is not run; use the named transformations"
                 )
+            if too_deep(head.encode()):
+                raise Skippable("fuse.mapping-invalid", name=name, reason="its steps are nested too deeply")
             steps = tuple(_step_from_json(step) for step in json.loads(head.removeprefix(_HEAD)))
             mapping = Mapping(name, sources, sinks, steps, _seconds(default))
             _check(mapping)

@@ -18,6 +18,7 @@ from typing import Any
 from guantong.base.canonical import b64, canonical_bytes, digest, sha256, unb64
 from guantong.base.chunks import SALT_BYTES, chunk_leaf, chunk_salt
 from guantong.base.clock import NS, iso, parse_iso
+from guantong.base.depth import too_deep
 from guantong.base.errors import GuantongError
 from guantong.base.keys import Ed25519Key, verify_ed25519
 from guantong.base.merkle import inclusion_proof, leaf_hash, nodes_of, root, root_of_inclusion, verify_inclusion
@@ -134,8 +135,14 @@ def unpacked(value: Any) -> Any:
     return [unpacked(item) for item in value] if isinstance(value, list) else value
 
 
+def _json(text: bytes, **given: Any) -> Any:
+    if too_deep(text):
+        raise ValueError("nested too deeply")
+    return json.loads(text, **given)
+
+
 def _read(text: bytes) -> dict[str, Any]:
-    found = json.loads(text, parse_float=Decimal)
+    found = _json(text, parse_float=Decimal)
     if not isinstance(found, dict):
         raise Wrong("a chunk is not a JSON object")
     return found
@@ -272,7 +279,7 @@ def _leaf_of(figure: Mapping[str, Any], shown: Mapping[str, Any], position: int)
     try:
         data = str(shown["leaf"]).encode("utf-8")
         path = [unb64(str(item)) for item in shown["path"]]
-        leaf = json.loads(data)
+        leaf = _json(data)
     except (KeyError, TypeError, ValueError) as error:
         raise Wrong(f"position {position}: its leaf can't be read") from error
     size = int(figure["positions"]) + 1
@@ -287,7 +294,7 @@ def check_opening(figure: Mapping[str, Any], opening: Mapping[str, Any]) -> tupl
     """Check one opened position: (position, contributions before it, contributions with it). Raises Wrong with the reason."""
     function = _function(figure)
     try:
-        position = int(json.loads(str(opening["after"]["leaf"]))["position"])
+        position = int(_json(str(opening["after"]["leaf"]).encode())["position"])
     except (KeyError, TypeError, ValueError) as error:
         raise Wrong("an opening names no position") from error
     if position < 1:
@@ -449,7 +456,7 @@ def _check_made(
     bundle: Mapping[str, Any], figure: Mapping[str, Any], seller: str, trust: Trust | None, checked: Checked
 ) -> int:
     data = str(bundle["made"]["leaf"]).encode("utf-8")
-    leaf = json.loads(data)
+    leaf = _json(data)
     index, _, witnessed = _open(data, str(bundle["made"]["proof"]), seller, trust, checked)
     if leaf["kind"] != "prove.figure-made" or leaf["participant"] != seller:
         raise Wrong("the entry is not about a figure that was made")
@@ -473,7 +480,7 @@ def _check_commits(
     latest = ""
     for one, shown in zip(figure["commits"], proofs, strict=True):
         data = str(shown["leaf"]).encode("utf-8")
-        leaf = json.loads(data)
+        leaf = _json(data)
         index, _, witnessed = _open(data, str(shown["proof"]), seller, trust, checked)
         body = leaf["body"]
         if leaf["kind"] != "prove.chunks-committed" or leaf["participant"] != seller or index != one["entry"]:
@@ -562,7 +569,7 @@ def _check_citations(
         checked.cites.append(found)
         units.append(Unit("figure", "", (), {"figure": found.digest, "value": found.value, "unit": found.unit}))
     made = trace_states(function, figure, units)
-    last = json.loads(str(bundle["ends"]["last"]["leaf"]))
+    last = _json(str(bundle["ends"]["last"]["leaf"]).encode())
     if packed(made) != last["state"]:
         raise Wrong("the figure does not follow from the figures that it cites")
 

@@ -17,6 +17,7 @@ from typing import Any
 from guantong.base import company, evm, gm, keychange, timestamp
 from guantong.base.canonical import b64, canonical_bytes, sha256, unb64
 from guantong.base.clock import NS, iso
+from guantong.base.depth import too_deep
 from guantong.base.errors import Refused, Skippable
 from guantong.base.keys import Ed25519Key, verify_ed25519
 from guantong.base.note import (
@@ -97,7 +98,9 @@ def size_answer(body: bytes) -> int:
 
 
 def parse_json(data: bytes) -> Any:
-    """A JSON value; repeated members, NaN and infinities are refused. Raises ValueError."""
+    """A JSON value; repeated members, NaN, infinities and more than 64 levels are refused. Raises ValueError."""
+    if too_deep(data):
+        raise ValueError("nested too deeply")
 
     def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
@@ -108,10 +111,7 @@ def parse_json(data: bytes) -> Any:
     def refuse(text: str) -> Any:
         raise ValueError(f"{text} is not JSON")
 
-    try:
-        return json.loads(data.decode("utf-8"), object_pairs_hook=members, parse_constant=refuse)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
+    return json.loads(data.decode("utf-8"), object_pairs_hook=members, parse_constant=refuse)
 
 
 def subjects(leaf: bytes) -> set[str]:
