@@ -17,6 +17,7 @@ from protocol_peers import Mosquitto, Script, free_port, listening
 from guantong.base.clock import SystemClock
 from guantong.base.errors import Refused, Skippable
 from guantong.connect.aasx import read_package, write_package
+from guantong.connect.model import Interface
 from guantong.connect.service import Connect
 
 A = "https://admin-shell.io/idta/AssetInterfacesDescription/1/0/"
@@ -244,6 +245,35 @@ async def test_a_package_with_an_http_interface_starts_data_flow(stage, sink, tm
     assert found == {"level": (7.0, 1795507200_000_000_000), "state": ("open", 1795507200_000_000_000)}
     assert set(asked) == {("GET", "/tank")}
     assert sink.noted("units")[0] == {"level": "m", "state": "Cel"}
+
+
+async def test_answers_that_stay_away_are_a_gap_from_the_last_one_to_the_next(stage, sink):
+    answers = [200, 200, 503, 200, *[503] * 5, 200]
+    seen: list[int] = []
+
+    async def answer(_: web.Request) -> web.Response:
+        status = answers[len(seen)] if len(seen) < len(answers) else 200
+        seen.append(status)
+        return web.json_response({"level": len(seen)}, status=status)
+
+    app = web.Application()
+    app.router.add_get("/", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
+    await stage.add(SUPPLIER, Interface("tank", "http", f"http://127.0.0.1:{port}/", terms=(("interval_ms", "30"),)))
+    await until(lambda: len(seen) > len(answers) + 1)
+    await stage.remove(SUPPLIER, "tank")
+    await runner.cleanup()
+    at = {value_of(one): one["receive_time"] for one in sink.readings()}
+    gaps = sink.noted("gaps")
+
+    assert [answer for answer in at if answer <= len(answers)] == [1, 2, 4, 10]
+    assert len(gaps) == 2
+    for gap, before, after in zip(gaps, (2, 4), (4, 10), strict=True):
+        assert at[before] <= gap["start"] < gap["end"] <= at[after]
 
 
 def test_a_package_of_ours_is_read_back_whole_and_basyx_reads_it_too(tmp_path):

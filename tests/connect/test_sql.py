@@ -154,6 +154,26 @@ async def test_a_changed_schema_is_on_record_and_the_new_column_is_read(stage, s
     assert rows(sink)[1]["customer"] == "acme"
 
 
+@pytest.mark.parametrize("terms, gaps", [({"key": "order_id"}, 0), ({"time": "changed_at"}, 1)])
+async def test_an_interruption_is_a_gap_where_rows_change_and_none_where_they_only_come(
+    stage, sink, system, terms, gaps
+):
+    base, run = system
+    run(insert(1, "2026-11-24 08:00:01"))
+    await stage.add(SUPPLIER, erp(base, **terms))
+    await until(lambda: len(rows(sink)) == 1)
+    run("ALTER TABLE orders RENAME TO away")
+    await until(lambda: stage.scorecards(SUPPLIER)[0].state == "lost")
+    run("ALTER TABLE away RENAME TO orders", insert(2, "2026-11-24 08:00:02"))
+    await until(lambda: len(rows(sink)) == 2)
+    found = sink.noted("gaps")
+
+    assert [row["order_id"] for row in rows(sink)] == [1, 2]
+    assert [(gap["unit"], gap["reason"]) for gap in found] == [("time", "not polled")] * gaps
+    lost = [one["at"] for one in sink.noted("connection") if one["event"] == "lost"]
+    assert all(gap["start"] <= lost[0] < gap["end"] for gap in found)
+
+
 async def test_a_probe_names_tables_and_says_which_documented_view_they_serve(system, tmp_path):
     base, _ = system
     secrets = Secrets(tmp_path / "secrets.toml")

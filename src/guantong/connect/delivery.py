@@ -185,6 +185,12 @@ class Delivery:
             }
         )
 
+    def unasked(self, since: int, until: int | None = None) -> None:
+        """A source that only answers gave no answer from ``since`` (ns; 0: it never did) to ``until`` (now): what was there is missing."""
+        if since:
+            end = self.clock.now() if until is None else until
+            self.gap(since=since, until=end, count=0, unit="time", reason="not polled", start=since, end=end)
+
     def repeated(self, count: int) -> None:
         """Count sequence numbers that came again; the readings are handed over all the same."""
         self._duplicates += count

@@ -32,6 +32,7 @@ class HttpReader:
         self._http = http
         self._secrets = secrets
         self._shape = Shape(time=interface.term("time"))
+        self._last = 0
         self._requests: dict[tuple[str, str], list[Property]] = {}
         for item in interface.properties:
             form = item.form
@@ -57,9 +58,12 @@ class HttpReader:
         connected, failures, due = False, 0, delivery.clock.monotonic()
         while True:
             try:
+                began = delivery.clock.now()
                 for (url, method), items in self._requests.items():
                     await self._read(url, method, items, delivery)
-                failures = 0
+                if failures or delivery.lost_at is not None:
+                    delivery.unasked(self._last, began)
+                failures, self._last = 0, delivery.clock.now()
                 if not connected:
                     connected = True
                     await delivery.connected(names=names_of(properties), units=units_of(properties))

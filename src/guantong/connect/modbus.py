@@ -60,11 +60,8 @@ class ModbusReader:
         """Poll until lost. Raises Retryable ``connect.unreachable``, ``connect.lost`` and ``connect.silent``."""
         client = await self._open(delivery.settings.connect_timeout_s, delivery.settings.poll_timeout_s)
         try:
-            if self._last and delivery.lost_at is not None:
-                now = delivery.clock.now()
-                delivery.gap(
-                    since=self._last, until=now, count=0, unit="time", reason="not polled", start=self._last, end=now
-                )
+            if delivery.lost_at is not None:
+                delivery.unasked(self._last)
             properties = self._interface.properties
             told = False
             due = dict.fromkeys({item.every_ms for item in self._items}, 0.0)

@@ -153,11 +153,8 @@ class S7Reader:
                 raise Retryable(
                     "connect.unreachable", base=self._interface.base, reason=str(error)[:200] or "no answer"
                 ) from error
-            if self._last and delivery.lost_at is not None:
-                now = delivery.clock.now()
-                delivery.gap(
-                    since=self._last, until=now, count=0, unit="time", reason="not polled", start=self._last, end=now
-                )
+            if delivery.lost_at is not None:
+                delivery.unasked(self._last)
             properties = self._interface.properties
             await delivery.connected(names=names_of(properties), units=units_of(properties))
             due = delivery.clock.monotonic()

@@ -4,6 +4,9 @@ With ``key`` rows are read beyond the greatest key seen. With ``time`` alone row
 their content, because more of them may come. With neither the table is read whole where it has changed. What the columns are is compared
 with the last time; a change goes on record and the new columns are read from then on.
 
+While the system was away, rows beyond the greatest key are still there afterwards: nothing is missing. A table whose rows change shows
+only what they are now, so that without ``key`` the interruption goes on record as a gap of time.
+
 Four kinds of table are documented in :data:`VIEWS`: a view of that name and those columns in the system, made by its administrator, is all
 that guantong needs of it.
 """
@@ -54,6 +57,7 @@ class SqlReader:
         self._key = interface.term("key")
         self._time = interface.term("time")
         self._limit = max(1, int(interface.term("limit") or 10_000))
+        self._last = 0
         _url(interface.base, {})
 
     async def run(self, delivery: Delivery) -> None:
@@ -63,10 +67,13 @@ class SqlReader:
         try:
             table = await asyncio.to_thread(self._reflect, engine)
             await self._compare(table, delivery)
+            if self._key is None and delivery.lost_at is not None:
+                delivery.unasked(self._last)
             await delivery.connected()
             while True:
                 while await self._read(engine, table, delivery) >= self._limit:
                     pass  # more waits: at once
+                self._last = delivery.clock.now()
                 await delivery.clock.sleep(every_s)
                 fresh = await asyncio.to_thread(self._reflect, engine)
                 if _columns(fresh) != _columns(table):
