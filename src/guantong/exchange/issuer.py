@@ -84,6 +84,12 @@ class Issuer:
         )
         return [{**row, "claims": orjson.loads(row["claims"])} for row in rows]
 
+    async def own(self, participant: str, kind: str, claims: Mapping[str, Any]) -> None:
+        """Issue a credential to oneself, straight into the own wallet."""
+        await self.admit(participant, participant, kind, claims)
+        made = await self._made(participant, participant, f"{kind}-2.0")
+        await self._hosting.wallet.keep(participant, kind, made["payload"])
+
     # -- the protocol
 
     def metadata(self, participant: str) -> dict[str, Any]:

@@ -119,6 +119,15 @@ class ExchangeSettings:
     issued_lifetime_d: int = 365
     """How long a credential that this node issues holds, days."""
 
+    relay_names: int = 100
+    """Companies without a public address whose requests this node relays for at most, once it leads a space; 0: none."""
+
+    relay_in_flight: int = 64
+    """Relayed requests under way at once for one company; beyond that a caller is told to wait (503)."""
+
+    relay_idle_s: int = 60
+    """A relayed connection on which nothing was heard for so long is taken for dead, and a request without a sign of its answer too, seconds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Participant:
@@ -353,6 +362,14 @@ NEGOTIATION_MOVED = _kind(
     ("pid", "partner", "role", "state", "by", "message"),
     reason=_text(),
 )
+AGREEMENT_AMENDED = _kind(
+    "exchange.agreement-amended",
+    "A change or the end of an agreement was proposed or answered",
+    "合约变更或终止的提议与答复",
+    ("amendment", "agreement", "kind", "by", "state", "proposalHash", "signature"),
+    proposal=_OBJECT,
+    answer=_OBJECT,
+)
 AGREEMENT_MADE = _kind(
     "exchange.agreement-made",
     "An agreement was made",
@@ -421,8 +438,38 @@ FLOW_MOVED = _kind(
     ("flow", "process", "role", "partner", "dataset", "state", "by", "message"),
     reason=_text(),
 )
+SPACE_MADE = _kind("exchange.space-made", "A space was founded here", "在此发起了数据空间", ("issuer", "name", "kind"))
+SPACE_JOINED = _kind("exchange.space-joined", "A space was joined", "已加入数据空间", ("issuer", "name", "kind"))
+INVITATION_MADE = _kind(
+    "exchange.invitation-made",
+    "A one-time invitation was made",
+    "已生成一次性邀请",
+    ("invitation", "kind", "until"),
+)
+INVITATION_ENDED = _kind(
+    "exchange.invitation-ended",
+    "An invitation was used or withdrawn",
+    "邀请已使用或撤回",
+    ("invitation", "state", "by"),
+)
+MEMBER_ADMITTED = _kind(
+    "exchange.member-admitted",
+    "A company was admitted to the space",
+    "企业已获准加入空间",
+    ("holder", "name", "invitation"),
+)
+RELAY_NAMED = _kind(
+    "exchange.relay-named",
+    "A company's address is relayed here, its document as signed by it",
+    "在此为企业中转其地址，身份文档由其签名",
+    ("name", "did", "documentHash", "signature"),
+)
+RELAY_ENDED = _kind(
+    "exchange.relay-ended", "A company's address is relayed no more", "不再中转该企业的地址", ("name", "did")
+)
 
 ENTRY_KINDS: tuple[EntryKind, ...] = (
+    AGREEMENT_AMENDED,
     AGREEMENT_MADE,
     CREDENTIAL_ENDED,
     CREDENTIAL_ISSUED,
@@ -430,10 +477,17 @@ ENTRY_KINDS: tuple[EntryKind, ...] = (
     DELIVERY_INTENDED,
     DELIVERY_REFUSED,
     FLOW_MOVED,
+    INVITATION_ENDED,
+    INVITATION_MADE,
+    MEMBER_ADMITTED,
     NEGOTIATION_MOVED,
     PRODUCT_OFFERED,
     PRODUCT_WITHDRAWN,
     QUESTION_ANSWERED,
+    RELAY_ENDED,
+    RELAY_NAMED,
+    SPACE_JOINED,
+    SPACE_MADE,
     TRANSFER_MOVED,
     USAGE_COUNTERSIGNED,
     USAGE_RECORDED,

@@ -21,6 +21,7 @@ from guantong.base.errors import GuantongError, Refused, Retryable
 from guantong.base.ids import NewId, new_uuid
 from guantong.base.wire import Http, Response
 from guantong.exchange import messages
+from guantong.exchange.amendments import AMENDMENT_KIND, Amendments
 from guantong.exchange.catalogue import Shelf, read_catalogue
 from guantong.exchange.dataplane import DataPlane
 from guantong.exchange.hosting import RECEIPT_KIND, SEND_KIND, Hosted, Hosting, checked_address
@@ -60,6 +61,7 @@ from guantong.exchange.ports import (
 from guantong.exchange.push import Pushes
 from guantong.exchange.receipts import Receipts
 from guantong.exchange.signaling import PULL_KIND, SIGNAL_KIND, Flows
+from guantong.exchange.space import Spaces
 from guantong.exchange.tables import PRODUCTS
 from guantong.exchange.transfers import PULL, PUSH_KIND, Transfers
 from guantong.records.model import Message
@@ -115,8 +117,12 @@ class Exchange:
         self.inquiry = Inquiry(self.hosting)
         self.wallet = self.hosting.wallet
         self.issuer = Issuer(self.hosting)
+        self.spaces = Spaces(self.hosting, self.issuer)
+        self.spaces.remade = self._remade
         self._pushes = Pushes(self.hosting, self._transfers, self._plane, self._receipts)
         self.flows = Flows(self.hosting, self._transfers, self._plane, self._pushes)
+        self.amendments = Amendments(self.hosting, self._negotiations, self._transfers, self._receipts)
+        outbox.register(AMENDMENT_KIND, self.amendments.carry)
         self.planes = Planes(self.hosting, self._transfers, self._negotiations)
         outbox.register(PLANE_KIND, self.planes.carry)
         outbox.register(SIGNAL_KIND, self.flows.carry_signal)
@@ -140,18 +146,23 @@ class Exchange:
         from guantong.exchange.claims_routes import claims_routes
         from guantong.exchange.routes import routes
         from guantong.exchange.signaling_routes import signaling_routes
+        from guantong.exchange.space_routes import space_routes
 
         return [
             *routes(self, participant),
             *claims_routes(self, participant),
             *signaling_routes(self, participant),
+            *space_routes(self, participant),
         ]
 
     def document(self, participant: str) -> dict[str, Any]:
         """The DID document of a hosted participant, as it is now."""
         hosted = self.hosting.hosted(participant)
-        issuer = bool(self.settings.issued_credentials)
+        issuer = bool(self.hosting.trust.issued(participant))
         return did_document(hosted.identity, hosted.address, at=self._clock.now(), issuer=issuer)
+
+    def _remade(self, participant: str) -> None:
+        self.hosting.resolver.host(self.document(participant))
 
     def answer(self, kind: str, answerer: Answerer) -> None:
         """Let ``answerer`` answer partners' questions of a kind; one answerer a kind."""
@@ -163,7 +174,9 @@ class Exchange:
         """Read products and used tokens, and begin. Start it before the outbox and before the routes are served."""
         await self.hosting.tokens.start()
         await self.wallet.start()
+        await self.spaces.start()
         await self.planes.start()
+        await self.amendments.start()
         for participant, shelf in self._shelves.items():
             rows = await self._records.rows(
                 select(PRODUCTS.c.product)

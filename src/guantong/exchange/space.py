@@ -441,7 +441,8 @@ class Spaces:
                 answer = _object(
                     await self._hosting.request(participant, space.issuer, "GET", url, max_bytes=4 * 1024 * 1024)
                 )
-                listed = answer.get("members") if isinstance(answer.get("members"), list) else []
+                told = answer.get("members")
+                listed = told if isinstance(told, list) else []
             for one in listed[:10_000]:
                 if isinstance(one, dict) and str(one.get("did", "")).startswith("did:web:"):
                     did = str(one["did"])[:200]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Index, LargeBinary, String, Text
+from sqlalchemy import BigInteger, Boolean, Column, Index, LargeBinary, String, Text
 
 from guantong.records.tables import INSTANT, table
 
@@ -15,6 +15,7 @@ __all__ = [
     "CREDENTIALS_ISSUED",
     "CREDENTIAL_REQUESTS",
     "FLOWS",
+    "INVITATIONS",
     "MEMBERS",
     "NEGOTIATIONS",
     "PLANES",
@@ -23,8 +24,10 @@ __all__ = [
     "PRODUCTS",
     "PULLS",
     "RECEIPTS",
+    "RELAYED",
     "RENEWALS",
     "SEEN",
+    "SPACES",
     "TOKENS_SEEN",
     "TRANSFERS",
 ]
@@ -258,4 +261,37 @@ AMENDMENTS = table(
     Column("answer", LargeBinary, nullable=False),
     Column("changed_at", INSTANT, nullable=False),
     Index("exchange_amendments_agreement", "participant", "agreement_id", "changed_at"),
+)
+
+SPACES = table(
+    "exchange_spaces",
+    Column("issuer", String(255), primary_key=True),
+    Column("name", String(255), nullable=False),
+    Column("role", String(8), nullable=False),  # leader, member
+    Column("leader", String(255), nullable=False),  # name of the leader's company
+    Column("required", Boolean, nullable=False),
+    Column("made_at", INSTANT, nullable=False),
+)
+
+INVITATIONS = table(
+    "exchange_invitations",
+    Column("id", String(64), primary_key=True),  # SHA-256 of the code
+    Column("kind", String(8), nullable=False),  # join, guest
+    Column("name", String(255), nullable=False),
+    Column("until", INSTANT, nullable=False),
+    Column("state", String(16), nullable=False),  # open, used, withdrawn
+    Column("used_by", String(255), nullable=False),
+    Column("made_at", INSTANT, nullable=False),
+    Column("changed_at", INSTANT, nullable=False),
+)
+
+RELAYED = table(
+    "exchange_relayed",
+    Column("name", String(64), primary_key=True),
+    Column("did", String(255), nullable=False),
+    Column("invitation", String(64), nullable=False),
+    Column("document", LargeBinary, nullable=False),  # the DID document, as its subject signed it
+    Column("stated_at", INSTANT, nullable=False),  # when it signed it
+    Column("state", String(16), nullable=False),  # hosted, ended
+    Column("changed_at", INSTANT, nullable=False),
 )

@@ -243,6 +243,18 @@ class Wallet:
             self._put(participant, held)
         self._hosting.changed(participant, f"credentials {holder_pid}", status)
 
+    async def keep(self, participant: str, kind: str, text: str) -> None:
+        """Keep a credential that this participant has issued to itself."""
+        credential = credential_in(text)
+        digest = "sha256:" + sha256(text.encode()).hex()
+        async with self._hosting.records.step(participant) as step:
+            held = Held(self._hosting.new_id(), credential.issuer, kind, credential, step.at)
+            step.insert(
+                CREDENTIALS, id=held.id, issuer=held.issuer, kind=kind, credential=text, stored_at=held.stored_at
+            )
+            step.record(Entry(CREDENTIAL_STORED, {"issuer": held.issuer, "kind": kind, "credentialHash": digest}))
+        self._put(participant, held)
+
     async def offered(self, participant: str, caller: Participant, body: Mapping[str, Any]) -> None:
         """An issuer says that it has credentials for us; a person may then ask for them. Raises Refused ``exchange.message-invalid``."""
         entries = body.get("credentials")
