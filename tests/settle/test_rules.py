@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import decimal
 from decimal import Decimal
+from fractions import Fraction
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +13,7 @@ from tests.settle.conftest import AGREEMENT, CONSUMER, PLAN, PROVIDER, receipt, 
 
 from guantong.base.canonical import canonical_bytes, digest
 from guantong.base.errors import ConfigProblem, Refused, Skippable
-from guantong.base.merkle import leaf_hash, node_hash
+from guantong.base.merkle import Frontier, leaf_hash, node_hash
 from guantong.settle import rules
 
 ISSUED = 1_795_000_000_000_000_000
@@ -252,3 +253,109 @@ def test_one_changed_record_is_the_one_that_the_differences_name(records, data):
     assert [row["receipt"] for row in found if row["receipt"]] == [records[index]["recordId"]]
     assert found[0]["why"] == "record-differs"
     assert rules.differences(invoice(records, plan), invoice(records[::-1], plan)) == []
+
+
+# ---- the same by the slow way: one record at a time, fractions throughout, a tree that grows leaf by leaf
+
+WIDE_PLANS = st.fixed_dictionaries(
+    {
+        "currency": st.just("CNY"),
+        "charges": st.lists(
+            st.fixed_dictionaries(
+                {"per": st.sampled_from(["agreement", "byte", "call", "month", "row", "transfer"])},
+                optional={"free": st.integers(0, 3000).map(str)},
+            ).flatmap(
+                lambda charge: st.one_of(
+                    PRICES.map(lambda price: {**charge, "price": price}),
+                    st.tuples(PRICES, PRICES).map(
+                        lambda two: {
+                            **charge,
+                            "tiers": [{"from": "0", "price": two[0]}, {"from": "7", "price": two[1]}],
+                        }
+                    ),
+                )
+            ),
+            min_size=1,
+            max_size=4,
+            unique_by=lambda charge: charge["per"],
+        ),
+        "rounding": st.sampled_from(sorted(rules.ROUNDINGS)),
+        "discounts": st.lists(st.just({"name": "d", "rate": "0.07", "reason": "volume"}), max_size=2),
+    },
+    optional={"minimum": st.integers(0, 50).map(str), "cap": st.integers(50, 10_000).map(str)},
+)
+EVEN_RECORDS = st.lists(
+    st.builds(
+        lambda seq, rows, transfer: usage(seq, rows, transfer=f"urn:uuid:t{transfer}"),
+        st.integers(0, 40),
+        st.integers(0, 4),  # few sizes: many equal remainders
+        st.integers(1, 12),  # t10 sorts before t2
+    ),
+    min_size=1,
+    max_size=40,
+    unique_by=lambda record: (record["transferProcessId"], record["seq"]),
+)
+
+
+def slowly(plan, records):
+    """Root, line amounts, subtotal and the share of each record, computed one record at a time."""
+    parsed = rules.PricePlan.parse(plan)
+    records = sorted(records, key=lambda record: (record["transferProcessId"], record["seq"]))
+    tree = Frontier()
+    for record in records:
+        tree.append(leaf_hash(canonical_bytes(record)))
+    cent, mode = Decimal(1).scaleb(-parsed.decimals), rules.ROUNDINGS[parsed.rounding]
+    amounts, weights = [], [Fraction(0)] * len(records)
+    for charge in parsed.charges:
+        seen, counts = set(), []
+        for record in records:
+            mark = {
+                "agreement": "all",
+                "transfer": record["transferProcessId"],
+                "month": record["to"][:7],
+            }.get(charge.per)
+            if mark is not None:
+                counts.append(0 if mark in seen else 1)
+                seen.add(mark)
+            else:
+                counts.append({"call": 1, "row": record["rows"], "byte": record["bytes"]}[charge.per])
+        billable = max(Fraction(0), Fraction(sum(counts)) - Fraction(charge.free))
+        steps = [(Fraction(tier.start), Fraction(tier.price)) for tier in charge.tiers] or [
+            (Fraction(0), Fraction(charge.price))
+        ]
+        cost = Fraction(0)
+        for (start, price), end in zip(steps, [one[0] for one in steps[1:]] + [billable], strict=True):
+            cost += max(Fraction(0), min(billable, max(end, start)) - start) * price
+        exact = Decimal(cost.numerator) / Decimal(cost.denominator)  # four decimals at most: divides without rest
+        amounts.append(exact.quantize(cent, mode))
+        each = cost / billable if billable and charge.tiers else Fraction(charge.price)
+        weights = [weight + count * each for weight, count in zip(weights, counts, strict=True)]
+    gross = sum(amounts)
+    gross = max(Decimal(0), gross - sum((gross * one.rate).quantize(cent, mode) for one in parsed.discounts))
+    if parsed.minimum is not None and gross < parsed.minimum:
+        gross = parsed.minimum
+    elif parsed.cap is not None and gross > parsed.cap:
+        gross = parsed.cap
+    if not sum(weights):
+        weights = [Fraction(1)] * len(weights)
+    ideal = [int(gross / cent) * weight / sum(weights) for weight in weights]
+    shares = [int(one) for one in ideal]
+    for _ in range(int(gross / cent) - sum(shares)):
+        at = max(
+            range(len(ideal)), key=lambda at: (ideal[at] - int(ideal[at]) if shares[at] == int(ideal[at]) else -1, -at)
+        )
+        shares[at] += 1
+    return tree.root(), amounts, gross, shares
+
+
+@settings(max_examples=200, deadline=None)
+@given(WIDE_PLANS, EVEN_RECORDS, st.randoms(use_true_random=False))
+def test_the_invoice_by_columns_is_the_invoice_by_one_record_at_a_time(plan, records, random):
+    tree, amounts, subtotal, shares = slowly(plan, records)
+    random.shuffle(records)
+    found = invoice(records, plan)
+
+    assert found["recordsRoot"] == "sha256:" + tree.hex()
+    assert [Decimal(line["amount"]) for line in found["lines"]] == amounts
+    assert Decimal(found["subtotal"]) == subtotal
+    assert [int(Decimal(row["amount"]).scaleb(2)) for row in found["receipts"]] == shares

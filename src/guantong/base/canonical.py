@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import rfc8785
@@ -33,6 +34,10 @@ def canonical_bytes(value: Any) -> bytes:
         raise Skippable("base.not-canonical", reason=str(error) or type(error).__name__) from error
 
 
+_LARGEST = 2**53 - 1
+_SAME = frozenset((str, bool, type(None), int))
+_KINDS = _SAME | {dict, list}
+
 try:
     import orjson
 except ImportError:  # the stranger's verifier runs without it
@@ -42,16 +47,37 @@ except ImportError:  # the stranger's verifier runs without it
 
     def _quick(value: Any) -> bytes:
         return _TEXT(value).encode("utf-8")
+
+    def _in_range(parts: Iterable[Any]) -> bool:
+        return all(-_LARGEST <= part <= _LARGEST for part in parts if type(part) is int)
 else:
 
     def _quick(value: Any) -> bytes:
-        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER)
+
+    def _in_range(parts: Iterable[Any]) -> bool:
+        return True  # the encoder refuses integers out of range itself
 
 
-_LARGEST = 2**53 - 1
-_KEYS = {str}
-_SAME = frozenset((str, bool, type(None), int))
-_KINDS = _SAME | {dict, list}
+_KNOWN_KEYS: set[tuple[str, ...]] = set()
+"""Keys of objects that were found to be ASCII texts: records come in few shapes, and one look is enough for each."""
+_MOST_KEYS, _MOST_MEMBERS, _MOST_LETTERS = 1024, 64, 2048
+
+
+def _plain_keys(item: dict[Any, Any]) -> bool:
+    keys = tuple(item)
+    if keys in _KNOWN_KEYS:
+        return True
+    if set(map(type, keys)) != {str}:
+        return False
+    joined = "".join(keys)
+    if not joined.isascii():
+        return False
+    if len(keys) <= _MOST_MEMBERS and len(joined) <= _MOST_LETTERS:
+        if len(_KNOWN_KEYS) >= _MOST_KEYS:
+            _KNOWN_KEYS.clear()
+        _KNOWN_KEYS.add(keys)
+    return True
 
 
 def _alike(value: Any) -> bool:
@@ -65,7 +91,7 @@ def _alike(value: Any) -> bool:
         item = waiting.pop()
         kind = type(item)
         if kind is dict:
-            if item and (set(map(type, item)) != _KEYS or not "".join(item).isascii()):
+            if item and not _plain_keys(item):
                 return False
             parts = item.values()
         elif kind is list:
@@ -74,10 +100,8 @@ def _alike(value: Any) -> bool:
             parts = (item,)
         # by the kinds that occur, not value by value: a usage record has thirty values of three kinds
         kinds = set(map(type, parts))
-        if int in kinds:
-            whole = [part for part in parts if type(part) is int]
-            if max(whole) > _LARGEST or min(whole) < -_LARGEST:
-                return False
+        if int in kinds and not _in_range(parts):
+            return False
         if kinds <= _SAME:
             continue
         if not kinds <= _KINDS:

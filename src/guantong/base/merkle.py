@@ -57,10 +57,16 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 
 def root(leaf_hashes: Sequence[bytes]) -> bytes:
     """Root over leaf hashes, in order; the empty tree has SHA-256 of nothing."""
-    frontier = Frontier()
-    for hashed in leaf_hashes:
-        frontier.append(hashed)
-    return frontier.root()
+    level = list(leaf_hashes)
+    if any(len(item) != HASH_BYTES for item in level):
+        raise ValueError("a leaf hash has 32 bytes")
+    sha = hashlib.sha256
+    while len(level) > 1:
+        # a node without a right neighbour goes up as it is, which is RFC 6962's split at the largest power of two
+        odd = level[-1:] if len(level) % 2 else []
+        pairs = zip(level[::2], level[1::2], strict=False)
+        level = [sha(b"\x01" + left + right).digest() for left, right in pairs] + odd
+    return level[0] if level else EMPTY_ROOT
 
 
 class Frontier:

@@ -10,15 +10,18 @@ each receipt in the subtotal is cut down and the cents left over go to the large
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Context, Decimal, localcontext
 from fractions import Fraction
+from itertools import compress, islice
 from typing import Any
 
-from guantong.base.canonical import canonical_bytes, digest, sha256
+from guantong.base.canonical import canonical_bytes, digest
 from guantong.base.clock import NS, iso, parse_iso
 from guantong.base.errors import Refused, Skippable
 from guantong.base.merkle import leaf_hash, root
@@ -137,14 +140,14 @@ def _invoice(
     replaces: str | None,
     expected: Mapping[str, str],
 ) -> dict[str, Any]:
-    held = _unique(records)
-    unique = [record for record, _ in held]
+    unique, hashes, leaves = _unique(records)
     parties: dict[str, str] = {}
     for name, wanted in expected.items():
-        values = {_party(record.get(name)) for record in unique} | ({wanted} if wanted else set())
+        values = _parties(unique, name) | ({wanted} if wanted else set())
         if len(values) != 1:
             raise Skippable("settle.agreement-mixed", member=name, values=", ".join(sorted(values)) or "–")
         parties[name] = values.pop()
+    identities = [str(record["recordId"]) for record in unique]
     unit = Decimal(1).scaleb(-plan.decimals)
     rounding = ROUNDINGS[plan.rounding]
     lines: list[dict[str, Any]] = []
@@ -173,7 +176,7 @@ def _invoice(
                     if charge.tiers
                     else {}
                 ),
-                "receipts": [str(record["recordId"]) for record, count in zip(unique, counts, strict=True) if count],
+                "receipts": list(compress(identities, counts)),
             }
         )
     discounts = [
@@ -201,6 +204,7 @@ def _invoice(
     ]
     total = subtotal + sum((Decimal(tax["amount"]) for tax in taxes), Decimal(0))
     shares = _shares(int(subtotal / unit), _weights(weighed, len(unique)))
+    amounts = {share: minor(share, plan.decimals) for share in set(shares)}
     times = _extremes(unique)
     return {
         "v": 1,
@@ -211,7 +215,7 @@ def _invoice(
         **parties,
         "currency": plan.currency,
         "planHash": digest(plan.document()),
-        "recordsRoot": "sha256:" + root([leaf_hash(data) for _, data in held]).hex(),
+        "recordsRoot": "sha256:" + root(leaves).hex(),
         "count": len(unique),
         "period": {"from": iso(times[0]), "to": iso(times[1])} if times else None,
         "lines": lines,
@@ -223,14 +227,14 @@ def _invoice(
         "rounding": {"rule": plan.rounding, "decimals": plan.decimals, "applied": "each line, then each tax"},
         "receipts": [
             {
-                "id": str(record["recordId"]),
-                "hash": "sha256:" + sha256(data).hex(),
+                "id": identity,
+                "hash": hashed,
                 "transferProcessId": str(record["transferProcessId"]),
                 "seq": int(record["seq"]),
-                "oneSided": str(record["recordId"]) in marked,
-                "amount": minor(share, plan.decimals),
+                "oneSided": identity in marked,
+                "amount": amounts[share],
             }
-            for (record, data), share in zip(held, shares, strict=True)
+            for record, identity, hashed, share in zip(unique, identities, hashes, shares, strict=True)
         ],
     }
 
@@ -274,7 +278,7 @@ def differences(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[dict
 
 def records_root(records: Iterable[Mapping[str, Any]]) -> str:
     """``sha256:`` and the Merkle root (RFC 6962, 2.1) over the canonical records in the order of (transferProcessId, seq)."""
-    return "sha256:" + root([leaf_hash(data) for _, data in _unique(records)]).hex()
+    return "sha256:" + root(_unique(records)[2]).hex()
 
 
 def totals(documents: Iterable[Mapping[str, Any]]) -> dict[str, str]:
@@ -305,45 +309,73 @@ def minor(amount: int, decimals: int) -> str:
     return f"{whole}.{rest:0{decimals}d}"
 
 
-def _unique(records: Iterable[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], bytes]]:
-    """The records in order, each once, with their canonical bytes."""
-    found: dict[tuple[str, int], tuple[Mapping[str, Any], bytes]] = {}
-    for record in records:
+def _unique(records: Iterable[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], list[str], list[bytes]]:
+    """The records in order, each once, with the hash of their canonical bytes and with that as a leaf of a tree.
+
+    By columns: sorted by number within each transfer, where they mostly stand in order already, and no record's bytes are kept, because
+    a million of them cost more to hold than to hash.
+    """
+    held: list[Mapping[str, Any]] = []
+    hashes: list[str] = []
+    leaves: list[bytes] = []
+    numbers: list[int] = []
+    transfers: dict[str, list[int]] = {}
+    for at, record in enumerate(records):
         try:
-            key = (str(record["transferProcessId"]), int(record["seq"]))
-            identity = str(record["recordId"])
+            transfer, number = str(record["transferProcessId"]), int(record["seq"])
+            record["recordId"]
         except (KeyError, TypeError, ValueError) as error:
             raise Skippable(
                 "settle.record-unusable", record=str(record.get("recordId", "")), reason=str(error)
             ) from error
         data = canonical_bytes(record if type(record) is dict else dict(record))
-        known = found.setdefault(key, (record, data))
-        if known[1] is not data and known[1] != data:
-            raise Refused("settle.receipt-conflict", first=str(known[0]["recordId"]), second=identity)
-    return [found[key] for key in sorted(found)]
+        held.append(record)
+        hashes.append("sha256:" + hashlib.sha256(data).hexdigest())
+        leaves.append(leaf_hash(data))
+        numbers.append(number)
+        places = transfers.get(transfer)
+        if places is None:
+            transfers[transfer] = [at]
+        else:
+            places.append(at)
+    order: list[int] = []
+    for transfer in sorted(transfers):
+        last = None
+        for at in sorted(transfers[transfer], key=numbers.__getitem__):
+            if last is None or numbers[at] != numbers[last]:
+                order.append(at)
+                last = at
+            elif hashes[at] != hashes[last]:
+                first, second = str(held[last]["recordId"]), str(held[at]["recordId"])
+                raise Refused("settle.receipt-conflict", first=first, second=second)
+    return [held[at] for at in order], [hashes[at] for at in order], [leaves[at] for at in order]
+
+
+def _parties(records: Sequence[Mapping[str, Any]], name: str) -> set[str]:
+    """Whom the records name. A party stands there by its DID alone or with its registration number beside it."""
+    named = [record.get(name) for record in records]
+    if set(map(type, named)) <= {str}:
+        return set(named)  # type: ignore[arg-type]
+    return {str(one.get("did", "")) if isinstance(one, Mapping) else str(one) for one in named}
 
 
 def _extremes(records: Sequence[Mapping[str, Any]]) -> tuple[int, int] | None:
     """First and last instant of the records. Texts of one form sort as their instants do: of each form only the ends are read."""
-    forms: dict[int, tuple[str, str]] = {}
-    others: list[int] = []
+    forms: dict[int, list[str]] = {}
+    found: list[int] = []
     for name in ("from", "to"):
-        for record in records:
-            value = record.get(name)
-            if not value:
+        column = [value for record in records if (value := record.get(name))]
+        if set(map(type, column)) == {str}:
+            sizes = set(map(len, column))
+            if len(sizes) == 1 and all(value[-1] == "Z" for value in column):
+                forms.setdefault(sizes.pop(), []).extend((min(column), max(column)))
                 continue
+        for value in column:
             if type(value) is str and value[-1] == "Z":
-                size = len(value)
-                ends = forms.get(size)
-                if ends is None:
-                    forms[size] = (value, value)
-                elif value < ends[0]:
-                    forms[size] = (value, ends[1])
-                elif value > ends[1]:
-                    forms[size] = (ends[0], value)
+                forms.setdefault(len(value), []).append(value)
             else:
-                others.append(_instant(record, name))
-    found = [parse_iso(text) for ends in forms.values() for text in ends] + others
+                found.append(value if isinstance(value, int) else parse_iso(str(value)))
+    found += [parse_iso(text) for values in forms.values() for text in (min(values), max(values))]
     return (min(found), max(found)) if found else None
 
 
@@ -376,6 +408,9 @@ def _counts(per: str, records: Sequence[Mapping[str, Any]]) -> list[int | Decima
             for record in records
         ]
     member = {"row": "rows", "byte": "bytes", "reading": "readings"}[per]
+    column = [record.get(member) for record in records]
+    if set(map(type, column)) == {int} and min(column) >= 0:
+        return column
     return [
         value if type(value := record.get(member)) is int and value >= 0 else _metered(per, record)
         for record in records
@@ -422,19 +457,34 @@ def _metered(per: str, record: Mapping[str, Any]) -> Decimal:
 
 
 def _shares(total: int, weights: Sequence[int]) -> list[int]:
-    """``total`` minor units by weight: cut down, and the rest to the largest remainders."""
+    """``total`` minor units by weight: cut down, and the rest to the largest remainders; ties go to the earlier record, so that
+    everybody hands out the same cents.
+
+    A share depends on the weight alone, and a million receipts have few weights: each is divided once.
+    """
     if not weights:
         return []
     whole = sum(weights)
     if not whole:
         weights, whole = [1] * len(weights), len(weights)
-    shares = [total * weight // whole for weight in weights]
-    missing = total - sum(shares)
-    if missing:
-        rests = [total * weight % whole for weight in weights]
-        # ties go to the earlier record (sorting keeps their order), so that everybody hands out the same cents
-        for index in sorted(range(len(rests)), key=rests.__getitem__, reverse=True)[:missing]:
-            shares[index] += 1
+    often = Counter(weights)
+    parts = {weight: divmod(total * weight, whole) for weight in often}
+    missing = total - sum(parts[weight][0] * count for weight, count in often.items())
+    cut = {weight: share for weight, (share, _) in parts.items()}
+    held: dict[int, int] = Counter()
+    for weight, (_, rest) in parts.items():
+        held[rest] += often[weight]
+    last, left = -1, 0  # remainders above `last` get a cent each, of those equal to it the first `left`
+    for rest in sorted(held, reverse=True):
+        if missing <= held[rest]:
+            last, left = rest, missing
+            break
+        missing -= held[rest]
+    given = {weight: share + (parts[weight][1] > last) for weight, share in cut.items()}
+    shares = list(map(given.__getitem__, weights))
+    tied = {weight for weight, (_, rest) in parts.items() if rest == last}
+    for at in islice((at for at, weight in enumerate(weights) if weight in tied), left):
+        shares[at] += 1
     return shares
 
 
@@ -443,13 +493,6 @@ def _difference(receipt: str, why: str, mine: object, theirs: object) -> dict[st
         return "" if value is None else str(value)
 
     return {"receipt": receipt, "why": why, "mine": say(mine), "theirs": say(theirs)}
-
-
-def _party(value: Any) -> str:
-    # records name a party by its DID alone or with its registration number beside it
-    if type(value) is str:
-        return value
-    return str(value.get("did", "")) if isinstance(value, Mapping) else str(value)
 
 
 def _instant(record: Mapping[str, Any], name: str) -> int:
