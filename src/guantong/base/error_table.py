@@ -629,6 +629,14 @@ ERRORS: dict[str, ErrorRow] = {
         "refused", 403, 1,
         "The push to {address} was refused: {reason}.", "Ask the partner for a target that takes it, then begin a new transfer.",
         "推送到 {address} 被拒绝：{reason}。", "请让伙伴提供可接收的地址，再发起新的传输。"),
+    "exchange.query-failed": ErrorRow(
+        "refused", 422, 1,
+        "The query could not be run to its end; the provider's job record {job} says why.", "Ask the provider; choose other parameters, or a template that reads less.",
+        "查询未能运行完毕；原因见提供方的作业记录 {job}。", "请询问提供方；或更换参数，或改用读取较少数据的模板。"),
+    "exchange.query-refused": ErrorRow(
+        "refused", 403, 1,
+        "The query is refused by the rule {rule}: {reason}.", "Ask for larger groups or other parameters; what was released before counts.",
+        "查询被规则 {rule} 拒绝：{reason}。", "请扩大分组或更换参数；此前已给出的结果同样计入。"),
     "exchange.question-refused": ErrorRow(
         "refused", 403, 1,
         "Questions of the kind {kind} are not answered here.", "Ask the partner which questions the agreement covers.",
@@ -637,6 +645,14 @@ ERRORS: dict[str, ErrorRow] = {
         "refused", 400, 1,
         "The usage record is not acceptable: {reason}.", "Compare both sides' records of the transfer.",
         "用量记录无法接受：{reason}。", "请比对双方的传输记录。"),
+    "exchange.template-refused": ErrorRow(
+        "refused", 400, 1,
+        "The query template is refused: {what}: {reason}.", "A template is one aggregate over the view data; see docs/how-to/algorithm-to-data.md.",
+        "查询模板被拒绝：{what}：{reason}。", "模板只能是对视图 data 的一个聚合查询，见 docs/how-to/algorithm-to-data.zh-CN.md。"),
+    "exchange.template-unknown": ErrorRow(
+        "refused", 404, 1,
+        "No approved query template has the digest {template}.", "Approve the signed template first: guantong query approve FILE.",
+        "没有摘要为 {template} 的已批准查询模板。", "请先批准已签名的模板：guantong query approve FILE。"),
     "exchange.term-refused": ErrorRow(
         "refused", 400, 1,
         "The policy term {term} is refused: {reason}.", "Remove it, or write it with the terms this node knows.",

@@ -119,6 +119,21 @@ class ExchangeSettings:
     issued_lifetime_d: int = 365
     """How long a credential that this node issues holds, days."""
 
+    query_min_group: int = 5
+    """Fewest units behind a group that a query template may release, whatever the template says."""
+
+    query_seconds: float = 20.0
+    """Longest a partner's query template may run."""
+
+    query_memory_bytes: int = 256 * 1024 * 1024
+    """Memory a partner's query template may use, and the most it may be given to read."""
+
+    query_sets: int = 200
+    """Most different groups released to one partner over one dataset; above it the record of earlier answers is full and no more leave."""
+
+    query_failures: int = 3
+    """Runs of a template that failed for one partner; above it the template must be approved again, since a failure tells something too."""
+
     relay_names: int = 100
     """Companies without a public address whose requests this node relays for at most, once it leads a space; 0: none."""
 
@@ -410,6 +425,34 @@ USAGE_COUNTERSIGNED = _kind(
     ("record", "agreement", "role", "partner", "state", "signature"),
     statement=_OBJECT,
 )
+QUERY_ANSWERED = _kind(
+    "exchange.query-answered",
+    "A query template was run, or refused",
+    "查询模板已运行或被拒绝",
+    ("job", "agreement", "partner", "template", "dataset", "snapshot", "parameters", "rule", "outcome"),
+    answer=_text(),
+    rows=_COUNT,
+    bytes=_COUNT,
+    suppressed=_COUNT,
+)
+TEMPLATE_APPROVED = _kind(
+    "exchange.template-approved",
+    "A query template was approved here",
+    "查询模板已在本节点批准",
+    ("template", "name", "version", "author", "signature"),
+)
+TEMPLATE_WITHDRAWN = _kind(
+    "exchange.template-withdrawn",
+    "The approval of a query template was withdrawn",
+    "查询模板的批准已撤销",
+    ("template",),
+)
+COPY_MARKED = _kind(
+    "exchange.copy-marked",
+    "Copies under an agreement carry its fingerprint",
+    "合约的交付副本带有指纹",
+    ("agreement", "keyHash", "marking"),
+)
 QUESTION_ANSWERED = _kind(
     "exchange.question-answered",
     "A partner's question was answered or refused",
@@ -471,6 +514,7 @@ RELAY_ENDED = _kind(
 ENTRY_KINDS: tuple[EntryKind, ...] = (
     AGREEMENT_AMENDED,
     AGREEMENT_MADE,
+    COPY_MARKED,
     CREDENTIAL_ENDED,
     CREDENTIAL_ISSUED,
     CREDENTIAL_STORED,
@@ -483,11 +527,14 @@ ENTRY_KINDS: tuple[EntryKind, ...] = (
     NEGOTIATION_MOVED,
     PRODUCT_OFFERED,
     PRODUCT_WITHDRAWN,
+    QUERY_ANSWERED,
     QUESTION_ANSWERED,
     RELAY_ENDED,
     RELAY_NAMED,
     SPACE_JOINED,
     SPACE_MADE,
+    TEMPLATE_APPROVED,
+    TEMPLATE_WITHDRAWN,
     TRANSFER_MOVED,
     USAGE_COUNTERSIGNED,
     USAGE_RECORDED,

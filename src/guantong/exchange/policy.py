@@ -33,6 +33,8 @@ Status = Literal["enforced", "legal"]
 
 PRICE_TERM = "https://w3id.org/guantong/ns/pricePlan"
 CONTRACT_TERM = "https://w3id.org/guantong/ns/contractTerms"
+QUERY_TERM = "https://w3id.org/guantong/ns/queryTemplate"
+FINGERPRINT_TERM = "https://w3id.org/guantong/ns/fingerprint"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,20 @@ TERMS: Mapping[str, Term] = {
         ("eq",),
         "under the contract terms with digest {value}",
         "适用摘要为 {value} 的合同条款",
+    ),
+    FINGERPRINT_TERM: Term(
+        "enforced",
+        ("permission",),
+        ("eq",),
+        "in a copy whose values carry this agreement's fingerprint within the stated resolution: {value}",
+        "交付副本的数值在声明的分辨率内带有本合约指纹：{value}",
+    ),
+    QUERY_TERM: Term(
+        "enforced",
+        ("permission",),
+        ("eq",),
+        "only the answers of the query template with digest {value}, never the rows",
+        "仅提供摘要为 {value} 的查询模板的结果，不提供原始行",
     ),
     PRICE_TERM: Term(
         "legal", ("permission",), ("eq",), "at the price plan with digest {value}", "按摘要为 {value} 的价格方案计费"

@@ -16,6 +16,7 @@ __all__ = [
     "CREDENTIAL_REQUESTS",
     "FLOWS",
     "INVITATIONS",
+    "MARKS",
     "MEMBERS",
     "NEGOTIATIONS",
     "PLANES",
@@ -23,11 +24,15 @@ __all__ = [
     "PLANE_FLOWS",
     "PRODUCTS",
     "PULLS",
+    "QUERY_JOBS",
+    "QUERY_SETS",
     "RECEIPTS",
+    "REHEARSALS",
     "RELAYED",
     "RENEWALS",
     "SEEN",
     "SPACES",
+    "TEMPLATES",
     "TOKENS_SEEN",
     "TRANSFERS",
 ]
@@ -294,4 +299,55 @@ RELAYED = table(
     Column("stated_at", INSTANT, nullable=False),  # when it signed it
     Column("state", String(16), nullable=False),  # hosted, ended
     Column("changed_at", INSTANT, nullable=False),
+)
+
+TEMPLATES = table(
+    "exchange_templates",
+    Column("digest", String(80), primary_key=True),
+    Column("name", String(100), nullable=False),
+    Column("author", String(255), nullable=False),
+    Column("template", LargeBinary, nullable=False),
+    Column("signature", String(128), nullable=False),
+    Column("state", String(16), nullable=False),  # approved, withdrawn
+    Column("changed_at", INSTANT, nullable=False),
+)
+
+QUERY_JOBS = table(
+    "exchange_query_jobs",
+    Column("id", String(128), primary_key=True),  # the usage record's
+    Column("agreement_id", String(128), nullable=False),
+    Column("partner", String(255), nullable=False),
+    Column("digest", String(80), nullable=False),
+    Column("dataset_id", String(255), nullable=False),
+    Column("outcome", String(16), nullable=False),  # answered, refused, failed
+    Column("job", LargeBinary, nullable=False),
+    Column("at", INSTANT, nullable=False),
+    Index("exchange_query_jobs_agreement", "participant", "agreement_id", "at"),
+    Index("exchange_query_jobs_partner", "participant", "partner", "digest"),
+)
+
+QUERY_SETS = table(
+    "exchange_query_sets",
+    Column("partner", String(255), primary_key=True),
+    Column("scope", String(255), primary_key=True),  # dataset and unit
+    Column("id", String(80), primary_key=True),  # digest of the set
+    Column("units", LargeBinary, nullable=False),  # 16 bytes each
+    Column("job", String(128), nullable=False),
+    Column("at", INSTANT, nullable=False),
+)
+
+MARKS = table(
+    "exchange_marks",
+    Column("agreement_id", String(128), primary_key=True),
+    Column("key", LargeBinary, nullable=False),
+    Column("marking", Text, nullable=False),
+    Column("made_at", INSTANT, nullable=False),
+)
+
+REHEARSALS = table(
+    "exchange_rehearsals",
+    Column("id", String(80), primary_key=True),  # digest of the offer as it would be made
+    Column("dataset_id", String(255), nullable=False),
+    Column("summary", LargeBinary, nullable=False),
+    Column("seen_at", INSTANT, nullable=False),
 )

@@ -20,14 +20,25 @@ from guantong.keep.queries import View, union
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["STATEMENT_MAX", "select"]
+__all__ = ["STATEMENT_MAX", "select", "syntax", "written"]
 
 STATEMENT_MAX = 20_000
 """Longest statement, in characters."""
 
 
-def select(engine: Engine, views: Mapping[str, View], guard: Guard, *, statement: str, limit: int) -> pa.Table:
-    """The answer to one statement. Raises Skippable ``keep.query-invalid``, Refused ``keep.query-too-large``, ``-too-long``."""
+def select(
+    engine: Engine,
+    views: Mapping[str, View],
+    guard: Guard,
+    *,
+    statement: str,
+    limit: int,
+    parameters: Mapping[str, Any] | None = None,
+) -> pa.Table:
+    """The answer to one statement; ``parameters``: values of its ``$name``.
+
+    Raises Skippable ``keep.query-invalid``, Refused ``keep.query-too-large``, ``-too-long``.
+    """
     import duckdb
 
     if len(statement) > STATEMENT_MAX:
@@ -50,11 +61,39 @@ def select(engine: Engine, views: Mapping[str, View], guard: Guard, *, statement
                 connection.execute(f"CREATE TEMP VIEW {_quoted(name)} AS SELECT * FROM {source}")  # noqa: S608 - names are quoted
             # the statement was parsed as one SELECT, so it can't close the bracket around it
             limited = f"SELECT * FROM ({parsed[0].query.rstrip().rstrip(';')}\n) LIMIT {limit + 1}"  # noqa: S608
-            return bounded(connection.sql(limited).to_arrow_table(), limit)
+            given = dict(parameters) if parameters else None
+            return bounded(connection.sql(limited, params=given).to_arrow_table(), limit)
         finally:
             with contextlib.suppress(duckdb.Error):
                 for name in made:
                     connection.execute(f"DROP VIEW IF EXISTS {_quoted(name)}")
+
+
+def syntax(engine: Engine, guard: Guard, *, statement: str) -> dict[str, Any]:
+    """The syntax tree of one SELECT statement, as the engine itself reads it; nothing is run.
+
+    Raises Skippable ``keep.query-invalid``.
+    """
+    import orjson
+
+    if len(statement) > STATEMENT_MAX:
+        raise Skippable("keep.query-invalid", reason=f"a statement of more than {STATEMENT_MAX} characters")
+    with engine.connection(guard, {}) as connection:
+        [(text,)] = connection.execute("SELECT json_serialize_sql(?)", [statement]).fetchall()
+        found: dict[str, Any] = orjson.loads(text)
+        if found.get("error") or len(found.get("statements", ())) != 1:
+            reason = str(found.get("error_message", "one SELECT statement is asked here, nothing else"))
+            raise Skippable("keep.query-invalid", reason=reason[:200])
+        return found
+
+
+def written(engine: Engine, guard: Guard, *, tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The text of a syntax tree as :func:`syntax` gives it, under ``statement``. Raises Skippable ``keep.query-invalid``."""
+    import orjson
+
+    with engine.connection(guard, {}) as connection:
+        [(text,)] = connection.execute("SELECT json_deserialize_sql(?::JSON)", [orjson.dumps(tree).decode()]).fetchall()
+        return {"statement": text}
 
 
 def _sources(name: str, view: View, stored: str, tail: str) -> tuple[Any, pa.Table, dict[str, str]]:

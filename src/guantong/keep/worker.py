@@ -23,7 +23,7 @@ from guantong.keep.delta import Snapshot, Table
 from guantong.keep.engine import Engine, Guard
 from guantong.keep.model import KeepSettings
 from guantong.keep.queries import ANSWERS, View
-from guantong.keep.sql import select
+from guantong.keep.sql import select, syntax, written
 from guantong.keep.tail import Piece
 
 __all__ = ["Worker", "answer", "main"]
@@ -33,12 +33,15 @@ GRACE_S = 2.0
 LOOK_S = 0.25
 ROOM_BYTES = 256 * 1024**2
 """Memory of the process itself beside that of its queries."""
+_OF_STATEMENTS = {"syntax": syntax, "written": written}
 
 
 def answer(engine: Engine, views: Mapping[str, View], guard: Guard, kind: str, arguments: Mapping[str, Any]) -> Any:
     """One query by its name: an Arrow table or a plain value."""
     if kind == "sql":
         return select(engine, views, guard, **arguments)
+    if kind in _OF_STATEMENTS:
+        return _OF_STATEMENTS[kind](engine, guard, **arguments)
     (view,) = views.values()
     return ANSWERS[kind](engine, view, guard, **arguments)
 
