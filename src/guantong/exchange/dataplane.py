@@ -147,7 +147,7 @@ class DataPlane:
             if whole and (body := await reading.whole()) is not None:
                 # no message of the transfer comes between: it is still open when the record says that it was delivered
                 async with self._transfers.processes.lock(participant, transfer.pid):
-                    if not await self._still(participant, transfer.pid, terms):
+                    if not await self._still(participant, transfer):
                         raise Refused("exchange.decision-denied", reason="the transfer has ended")
                     await self._receipts.delivering(
                         participant, transfer, agreement, delivery, first=uses == 0, beside=intend
@@ -216,7 +216,7 @@ class DataPlane:
         complete = recorded = False
         try:
             async for piece in reading.pieces():
-                if not await self._still(participant, transfer.pid, terms):
+                if not await self._still(participant, transfer):
                     return
                 counting.add(piece.data)
                 counting.rows += piece.rows
@@ -246,9 +246,15 @@ class DataPlane:
         ended = Delivery(delivery.record_id, delivery.started_at, delivery.purpose, delivery.unit, complete, counting)
         return self._finish(self._receipts.delivered(participant, transfer, agreement, ended))
 
-    async def _still(self, participant: str, pid: str, terms: Terms) -> bool:
-        transfer = await self._transfers.processes.get(participant, pid)
+    async def _still(self, participant: str, transfer: Transfer) -> bool:
+        transfer = await self._transfers.processes.get(participant, transfer.pid)
+        agreement = await self._negotiations.agreement(participant, transfer.agreement_id)
+        terms = self._terms_of(
+            agreement
+        )  # as they are now: an agreement can be amended, or ended, under a delivery that runs
         now = self.hosting.clock.now()
+        if agreement.state != "final":
+            return False
         if transfer.state != "STARTED" or (terms.not_after is not None and now > terms.not_after):
             return False
         # a credential that was revoked ends a delivery that runs, once its status may be looked at again

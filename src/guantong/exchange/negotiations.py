@@ -429,7 +429,7 @@ class Negotiations:
         )
         if agreement.role == "provider":
             step.link(Edge(f"describe:dataset:{agreement.dataset_id}", f"exchange:agreement:{agreement.id}", "agreed"))
-        step.then(lambda: self._remember(step.participant, replace(agreement, agreed_at=step.at)))
+        step.then(lambda: self.remember(step.participant, replace(agreement, agreed_at=step.at)))
 
     def _follow_agreement(self, step: Step, process: Negotiation) -> None:
         if process.agreement_id and process.state in machine.TERMINAL:
@@ -444,7 +444,9 @@ class Negotiations:
 
             step.then(follow)
 
-    def _remember(self, participant: str, agreement: Agreement) -> None:
+    def remember(self, participant: str, agreement: Agreement) -> None:
+        """What an agreement is now, once the step that made it so is durable."""
+        self._agreements.pop((participant, agreement.id), None)
         if len(self._agreements) >= self.hosting.settings.process_cache:
             self._agreements.pop(next(iter(self._agreements)))
         self._agreements[(participant, agreement.id)] = agreement
@@ -459,7 +461,7 @@ class Negotiations:
             raise Refused("exchange.agreement-unknown", agreement=agreement_id[:200])
         found = agreement_of(row)
         if found.state == "final":
-            self._remember(participant, found)
+            self.remember(participant, found)
         return found
 
     async def agreements(self, participant: str) -> list[Agreement]:

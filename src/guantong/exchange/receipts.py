@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,14 @@ from guantong.records.service import Row, Step
 _RECEIPT = tuple(column.name for column in RECEIPTS.c)
 
 __all__ = ["Counting", "Receipts", "receipt_of"]
+
+
+Former = Callable[[str, str], Awaitable[set[str]]]
+"""``(participant, agreement)`` to the hashes of the texts it had before."""
+
+
+async def _never(participant: str, agreement_id: str) -> set[str]:
+    return set()
 
 
 class Counting:
@@ -111,6 +119,8 @@ class Receipts:
         self.hosting = hosting
         self._negotiations = negotiations
         self._transfers = transfers
+        self.former: Former = _never
+        """What an agreement was before it was amended."""
         self._last: dict[tuple[str, str], tuple[int, str]] = {}
         self._locks: weakref.WeakValueDictionary[tuple[str, str], asyncio.Lock] = weakref.WeakValueDictionary()
         self._pulling: dict[tuple[str, str], asyncio.Future[Mapping[str, Any]]] = {}
@@ -253,7 +263,7 @@ class Receipts:
             message.payload["signature"],
             countersignature,
             hosting.hosted(participant).identity.evidence_key.public,
-            await self._evidence_key(partner),
+            await self.evidence_key(partner),
         )
         if found:
             raise _unusable(partner, response.status, "; ".join(found))
@@ -367,12 +377,14 @@ class Receipts:
         agreement = await self._negotiations.agreement(participant, str(record["agreementId"]))
         if agreement.role != "consumer" or agreement.partner != caller.did:
             raise Refused("exchange.agreement-unknown", agreement=str(record["agreementId"])[:200])
-        if record["agreementHash"] != agreement.agreement_hash or record["policyHash"] != agreement.policy_hash:
+        if (
+            record["agreementHash"] != agreement.agreement_hash or record["policyHash"] != agreement.policy_hash
+        ) and record["agreementHash"] not in await self.former(participant, agreement.id):
             raise _bad("it names another text of the agreement")
         transfer = await self._transfers.processes.of_caller(participant, str(record["consumerProcessId"]), caller)
         if transfer.agreement_id != agreement.id or transfer.role != "consumer":
             raise _bad("the transfer belongs to another agreement")
-        found = verify_receipt(record, signature, None, await self._evidence_key(caller.did), None)
+        found = verify_receipt(record, signature, None, await self.evidence_key(caller.did), None)
         if found:
             raise _bad("; ".join(found))
         counted = await self._count_of(participant, str(record["recordId"]))
@@ -469,7 +481,7 @@ class Receipts:
         own = [identity.evidence_key.public, *former]
         found: tuple[str, ...] = ()
         for receipt in await self.list(participant, agreement_id):
-            partner = [await self._evidence_key(receipt.partner), *await self._former_keys(receipt.partner)]
+            partner = [await self.evidence_key(receipt.partner), *await self._former_keys(receipt.partner)]
             providers, consumers = (own, partner) if receipt.role == "provider" else (partner, own)
             record, countersignature = dict(receipt.record), dict(receipt.countersignature)
             # a receipt of before a rotation was signed with the keys of then
@@ -488,7 +500,8 @@ class Receipts:
         jwks = [public_key_of(document, name) for name in names if "#evidence-" in name]
         return tuple(unb64url(str(jwk["x"])) for jwk in jwks if jwk is not None and jwk.get("crv") == "Ed25519")
 
-    async def _evidence_key(self, partner: str) -> bytes:
+    async def evidence_key(self, partner: str) -> bytes:
+        """The partner's evidence key, from its DID document. Raises Refused ``exchange.receipt-bad``."""
         try:
             document = await self.hosting.resolver.document(partner)
             jwk = public_key_of(document, "#evidence")

@@ -57,6 +57,8 @@ def routes(exchange: Exchange, participant: str) -> list[BaseRoute]:
         get(f"{base}/transfers/{{pid}}", served.transfer, transfer),
         post("/guantong/receipts", served.receipt, plain),
         post("/guantong/questions", served.question, plain),
+        post("/guantong/amendments", served.amendment, plain),
+        post("/guantong/amendments/answers", served.amendment_answer, plain),
         Route("/data/{pid}", Endpoint(served.data), methods=["GET"]),
         Route("/data/{pid}/token", Endpoint(served.token), methods=["POST"]),
         Route("/inbox/{pid}", Endpoint(served.inbox), methods=["POST"]),
@@ -214,6 +216,12 @@ class _Served:
 
     async def question(self, request: Asked, caller: Participant, body: Body) -> Answer:
         return _json(await self.exchange.answer_question(self.participant, caller, body))
+
+    async def amendment(self, request: Asked, caller: Participant, body: Body) -> Answer:
+        return _json(await self.exchange.amendments.receive(self.participant, caller, body))
+
+    async def amendment_answer(self, request: Asked, caller: Participant, body: Body) -> Answer:
+        return _json(await self.exchange.amendments.receive_answer(self.participant, caller, body))
 
     # -- the data plane: its token is the transfer's, not the caller's identity
 

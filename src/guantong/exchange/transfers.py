@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
+from sqlalchemy import and_, select
 
 from guantong.base.canonical import b64url, sha256
 from guantong.base.clock import NS
@@ -257,6 +258,15 @@ class Transfers:
                 after = self._apply(step, participant, process, (word, reason), address)
                 self.processes.becomes(step, after)
             return after
+
+    async def of_agreement(self, participant: str, agreement_id: str) -> list[Transfer]:
+        """The transfers of an agreement."""
+        rows = await self.hosting.records.rows(
+            select(TRANSFERS).where(
+                and_(TRANSFERS.c.participant == participant, TRANSFERS.c.agreement_id == agreement_id)
+            )
+        )
+        return [transfer_of(row) for row in rows]
 
     # -- rules without a person
 
