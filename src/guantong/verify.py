@@ -1,4 +1,4 @@
-"""The stranger's verifier: reads one package, or the proof that a log was forked, trusts nothing in it, needs no network, no database and no guantong node.
+"""The stranger's verifier: reads one package, the proof that a log was forked or a guest's papers, trusts nothing in it, needs no network, no database and no guantong node.
 
 ``guantong verify --trust KEYS PACKAGE``; the same code travels in every package as ``verify.pyz``. It imports only ``base`` and the
 stages' ``model`` and ``rules``; beside Python it needs ``cryptography``.
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from guantong.base import company, gm, keychange
+from guantong.base import company, gm, guest, keychange
 from guantong.base.canonical import canonical_bytes, digest, unb64
 from guantong.base.clock import NS, iso, parse_iso
 from guantong.base.errors import ConfigProblem, GuantongError, Refused, Skippable
@@ -35,9 +35,10 @@ from guantong.exchange import rules as exchange
 from guantong.prove import rules
 from guantong.prove.model import origin_of, witness_name_of
 from guantong.prove.verdict import UNREADABLE, Check, Report
+from guantong.settle import credit
 from guantong.settle import rules as settle
 
-__all__ = ["Check", "Report", "load_trust", "main", "verify_fork", "verify_package"]
+__all__ = ["Check", "Report", "load_trust", "main", "verify_fork", "verify_guest", "verify_package"]
 
 _AHEAD_S = 24 * 3600  # a cosignature from further in the future than any clock is wrong by is forged
 
@@ -82,6 +83,31 @@ def verify_fork(data: bytes, trust: rules.Trust | None = None) -> Report:
     return report
 
 
+def verify_guest(data: bytes, trust: rules.Trust | None = None) -> Report:
+    """Verify the papers that a guest takes along (``base/guest.py``): its own signatures, and the host's entries about them."""
+    report = Report(trusted=trust is not None, kind="guest")
+    try:
+        papers = guest.parse_papers(data)
+        report.maker = papers.host
+        report.checks.append(Check("guest-file", ok=True, reason=papers.guest))
+        chain, statements = guest.follow(papers.statements, papers.guest, papers.host)
+        report.checks.append(Check("guest-statements", ok=True, reason=str(chain.number)))
+        guest.verified_leaves(papers, statements)
+        keys = [] if trust is None else list(trust.policy.logs.get(origin_of(papers.host), ()))
+        if trust is not None and not keys:
+            raise _Failed(f"the trust file does not list the log {origin_of(papers.host)}")
+        report.checks.append(Check("guest-entries", ok=True, reason=guest.proven(papers, keys)))
+        report.checks.append(
+            Check("guest-host", ok=None, reason="no trust file was given")
+            if trust is None
+            else Check("guest-host", ok=True, reason=papers.host)
+        )
+    except (GuantongError, _Failed) as error:
+        reason = error.message() if isinstance(error, GuantongError) else str(error)
+        report.checks.append(Check("guest-host", ok=False, reason=reason))
+    return report
+
+
 def verify_package(data: bytes, trust: rules.Trust | None = None, *, now_ns: int | None = None) -> Report:
     """Verify a package. Never raises for what is inside it: whatever is wrong becomes a check that did not hold.
 
@@ -117,6 +143,8 @@ def verify_package(data: bytes, trust: rules.Trust | None = None, *, now_ns: int
         ("agreement", package.agreement),
         ("receipts", package.receipts),
         ("invoices", package.invoices),
+        ("disputes", package.disputes),
+        ("credit-notes", package.credit_notes),
     )
     for name, check in steps:
         # what comes later rests on what came before
@@ -139,6 +167,8 @@ class _Package:
         self.price: Mapping[str, Any] = {}
         self.records: list[dict[str, Any]] = []
         self.states: dict[str, str] = {}
+        self.invoiced: dict[str, set[str]] = {}
+        self.resolutions: dict[str, dict[str, Any]] = {}
         self.signers: set[str] = set()
 
     def container(self, data: bytes) -> tuple[bool | None, str]:
@@ -362,7 +392,7 @@ class _Package:
             leaf["body"]["recordHash"]: leaf["body"]["signature"] for leaf in self._leaves_of("exchange.usage-recorded")
         }
         unknown: set[str] = set()
-        for path in sorted(path for path in self.files if path.startswith("receipts/")):
+        for path in self._paths("receipts/"):
             paper = self._paper(path, {"record", "signature", "countersignature", "state"})
             record = paper["record"]
             if record["agreementId"] != self.manifest.agreement_id:
@@ -445,7 +475,7 @@ class _Package:
 
     def invoices(self) -> tuple[bool | None, str]:
         unknown: set[str] = set()
-        for path in sorted(path for path in self.files if path.startswith("invoices/")):
+        for path in self._paths("invoices/"):
             paper = self._paper(path, {"document", "signatures"})
             document = paper["document"]
             named = {str(item["id"]) for item in document["receipts"]}
@@ -467,18 +497,8 @@ class _Package:
                 raise _Failed(f"{path} does not follow from price plan and receipts")
             if digest(document) not in {leaf["body"].get("invoice") for leaf in self.leaves.values()}:
                 raise _Failed(f"{path} is not in the log")
-            by: set[str] = set()
-            for signature in paper["signatures"]:
-                if set(signature) != {"by", "key", "algorithm", "value"} or signature["algorithm"] != "Ed25519":
-                    raise _Failed(f"{path} has a signature of another form")
-                if signature["key"] != f"{signature['by']}#evidence":
-                    raise _Failed(f"{path} is signed with another key than the evidence key")
-                if signature["by"] not in self.parties or signature["by"] in by:
-                    raise _Failed(f"{path} is signed by somebody who is no party, or twice by one")
-                self._signature(path, signature["by"], canonical_bytes(document), signature["value"], unknown)
-                by.add(signature["by"])
-            if not by:
-                raise _Failed(f"{path} is not signed")
+            self.invoiced[str(document["number"])] = named
+            by = self._signed(path, document, paper["signatures"], unknown)
             self.report.invoices.append(
                 {
                     "number": str(document["number"]),
@@ -491,6 +511,108 @@ class _Package:
         if unknown:
             return None, f"no key known for {', '.join(sorted(unknown))}"
         return True, ", ".join(f"{item['total']} {item['currency']}" for item in self.report.invoices)
+
+    def disputes(self) -> tuple[bool | None, str]:
+        """The block that each dispute named, and what both sides settled on: signed, logged, and about a receipt in this package."""
+        unknown: set[str] = set()
+        records = {str(item["record"]["recordId"]): item["record"] for item in self.records}
+        located = {leaf["body"]["statement"] for leaf in self._leaves_of("settle.dispute-located")}
+        resolved = {leaf["body"]["resolution"] for leaf in self._leaves_of("settle.dispute-resolved")}
+        count = 0
+        for path in self._paths("disputes/"):
+            paper = self._paper(path, {"statement", "resolution", "signatures"})
+            statement, agreed, count = paper["statement"], paper["resolution"], count + 1
+            record = records.get(str(statement["recordId"]))
+            if record is None or statement["record"] != digest(record):
+                raise _Failed(f"{path} is about another agreement")
+            if digest(statement) not in located:
+                raise _Failed(f"{path} is not in the log")
+            self._signed(path, statement, paper["signatures"]["statement"], unknown)
+            if agreed is None:
+                continue
+            if agreed["recordId"] != statement["recordId"] or agreed["record"] != statement["record"]:
+                raise _Failed(f"{path} is about another agreement")
+            by = self._signed(path, agreed, paper["signatures"]["resolution"], unknown)
+            if by == self.parties:  # signed by one side it is a proposal, which settles nothing
+                if digest(agreed) not in resolved:
+                    raise _Failed(f"{path} is not in the log")
+                self.resolutions[digest(agreed)] = agreed
+        self.report.signers = sorted(self.signers)
+        if unknown:
+            return None, f"no key known for {', '.join(sorted(unknown))}"
+        return True, f"{count}, {len(self.resolutions)} resolved" if count else "there is none"
+
+    def credit_notes(self) -> tuple[bool | None, str]:
+        """Each credit note, derived again from the receipts of its invoice and the resolutions that it names, or the service level."""
+        unknown: set[str] = set()
+        logged = {leaf["body"]["note"] for leaf in self._leaves_of("settle.credit-note-agreed")}
+        for path in self._paths("credit-notes/"):
+            paper = self._paper(path, {"document", "signatures"})
+            document = paper["document"]
+            if digest(document) not in logged:
+                raise _Failed(f"{path} is not in the log")
+            try:
+                again = self._credited(path, document)
+            except Refused as error:
+                raise _Failed(f"{path} does not follow from price plan and receipts") from error
+            if canonical_bytes(again) != canonical_bytes(document):
+                raise _Failed(f"{path} does not follow from price plan and receipts")
+            by = self._signed(path, document, paper["signatures"], unknown)
+            self.report.credits.append(
+                {
+                    "number": str(document["number"]),
+                    "invoice": str(document["invoice"]),
+                    "currency": str(document["currency"]),
+                    "total": str(document["total"]),
+                    "signed": str(len(by)),
+                }
+            )
+        self.report.signers = sorted(self.signers)
+        if unknown:
+            return None, f"no key known for {', '.join(sorted(unknown))}"
+        return True, ", ".join(f"{one['total']} {one['currency']}" for one in self.report.credits) or "there is none"
+
+    def _credited(self, path: str, document: Mapping[str, Any]) -> dict[str, Any]:
+        named = self.invoiced.get(str(document["invoice"]))
+        if named is None:
+            raise _Failed(f"{path} credits an invoice that is not in the package")
+        count = settle.countable(
+            (item for item in self.records if str(item["record"]["recordId"]) in named),
+            resolved=named,
+            silence=str(self.price.get("silence", "waits")),
+        )
+        common: dict[str, Any] = {
+            "number": document["number"],
+            "issued_at": parse_iso(document["issuedAt"]),
+            "invoice_number": document["invoice"],
+            "parties": {name: document[name] for name in ("agreementId", "provider", "consumer")},
+        }
+        plan = settle.PricePlan.parse(self.price)
+        if document["reason"] == "service-level":
+            return credit.for_service(plan, count.records, **common)
+        hashes = [str(one["hash"]) for one in document["resolutions"]]
+        if not set(hashes) <= self.resolutions.keys():
+            raise _Failed(f"{path} rests on a resolution that is not in the package")
+        return credit.for_disputes(plan, count.records, [self.resolutions[one] for one in hashes], **common)
+
+    def _signed(self, path: str, document: Any, signatures: Any, unknown: set[str]) -> set[str]:
+        """Who of the parties signed a paper. It must be one of them at least, each once, with the evidence key."""
+        by: set[str] = set()
+        for signature in signatures:
+            if set(signature) != {"by", "key", "algorithm", "value"} or signature["algorithm"] != "Ed25519":
+                raise _Failed(f"{path} has a signature of another form")
+            if signature["key"] != f"{signature['by']}#evidence":
+                raise _Failed(f"{path} is signed with another key than the evidence key")
+            if signature["by"] not in self.parties or signature["by"] in by:
+                raise _Failed(f"{path} is signed by somebody who is no party, or twice by one")
+            self._signature(path, signature["by"], canonical_bytes(document), signature["value"], unknown)
+            by.add(signature["by"])
+        if not by:
+            raise _Failed(f"{path} is not signed")
+        return by
+
+    def _paths(self, folder: str) -> list[str]:
+        return sorted(path for path in self.files if path.startswith(folder))
 
     def _paper(self, path: str, members: set[str]) -> dict[str, Any]:
         if path not in self.files:
@@ -519,7 +641,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "package",
         type=Path,
-        help="the package 存证包 (.guantong.zip), or the proof of a forked log 或日志分叉证明 (.json)",
+        help="the package 存证包 (.guantong.zip), the proof of a forked log 日志分叉证明, or a guest's papers 或访客方的文件 (.json)",
     )
     parser.add_argument(
         "--trust", type=Path, metavar="KEYS", help="trust file with keys you have checked 您已核对的信任文件"
@@ -542,7 +664,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"{error.code}: {error.message(options.lang)} {error.hint(options.lang)}\n")
         return UNREADABLE
     if data.startswith(b"{"):
-        report = verify_fork(data, trust)
+        is_guest = guest.is_papers(data)
+        report = verify_guest(data, trust) if is_guest else verify_fork(data, trust)
     else:
         report = verify_package(data, trust, now_ns=time.time_ns())
     if options.json:

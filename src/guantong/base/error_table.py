@@ -581,6 +581,34 @@ ERRORS: dict[str, ErrorRow] = {
         "refused", 400, 1,
         "The refresh token is not accepted: {reason}.", "Begin a new transfer to get new tokens.",
         "未接受该刷新令牌：{reason}。", "请发起新的传输以获取新令牌。"),
+    "exchange.guest-file-refused": ErrorRow(
+        "refused", 422, 1,
+        "The guest's file is not taken: {reason}.", "Share a CSV or QIF file within the limit, exactly as it was signed.",
+        "未接收该访客方文件：{reason}。", "请共享大小在上限之内、与签名时完全一致的 CSV 或 QIF 文件。"),
+    "exchange.guest-file-unreadable": ErrorRow(
+        "skip", 400, 4,
+        "This is not a guest's file: {reason}.", "Take it again from the guest's page: Take along.",
+        "这不是访客方的文件：{reason}。", "请从访客页面的“带走”重新下载。"),
+    "exchange.guest-not-shared": ErrorRow(
+        "refused", 403, 1,
+        "“{share}” is not shared for this purpose: {purpose}.", "Ask the guest for this use; after it revoked, nothing of it may be used.",
+        "“{share}”未共享用于该用途：{purpose}。", "请向访客方请求该用途；其撤销之后不得再使用。"),
+    "exchange.guest-refused": ErrorRow(
+        "refused", 403, 1,
+        "This is not accepted in the guest's name: {reason}.", "Open the guest page again with the browser that holds the key.",
+        "未以访客方名义接受：{reason}。", "请用保存密钥的浏览器重新打开访客页面。"),
+    "exchange.guest-repeated": ErrorRow(
+        "refused", 409, 1,
+        "This was stated before and counts once.", "Read the guest page again; it shows what is on record.",
+        "该声明此前已提交，只计一次。", "请刷新访客页面，查看已记录的内容。"),
+    "exchange.guest-text": ErrorRow(
+        "skip", 400, 4,
+        "Purpose and terms need 1 to 4000 characters, this has {length}.", "Write in plain words what the data is used for.",
+        "用途和条款须为 1 至 4000 个字符，当前为 {length} 个。", "请用平实的文字写明数据的用途。"),
+    "exchange.guest-unknown": ErrorRow(
+        "refused", 404, 1,
+        "There is no guest {guest} here.", "List the guests with `guantong guests list`, or invite one with `guantong space invite --guest`.",
+        "此处没有访客方 {guest}。", "请用 `guantong guests list` 查看，或用 `guantong space invite --guest` 邀请。"),
     "exchange.message-invalid": ErrorRow(
         "refused", 400, 1,
         "The message is not a valid {message}: {reason}.", "Compare it with the Dataspace Protocol 2025-1.",

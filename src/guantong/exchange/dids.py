@@ -12,11 +12,10 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import orjson
-from cryptography.hazmat.primitives.asymmetric import ec
 
-from guantong.base.canonical import b64url
 from guantong.base.clock import Clock
 from guantong.base.errors import GuantongError, Refused, Retryable
+from guantong.base.multikey import jwk_of_multibase
 from guantong.base.wire import Http
 from guantong.exchange.model import ExchangeSettings
 
@@ -36,7 +35,6 @@ _HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _MAX_DOCUMENT = 256 * 1024
 _REFRESHES = 32.0
-_BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 
 
 def did_of(address: str) -> str:
@@ -121,29 +119,6 @@ def key_for(document: Mapping[str, Any], relation: str, key_id: str) -> dict[str
     if jwk is None:
         raise ValueError("its key is not in the issuer's document")
     return jwk
-
-
-def jwk_of_multibase(text: str) -> dict[str, Any] | None:
-    """The JWK of a multibase (base58btc) multikey of Ed25519 or P-256, None where it is none. Source: Controlled Identifiers, Multikey."""
-    if not text.startswith("z") or len(text) > 100:
-        return None
-    number = 0
-    for letter in text[1:]:
-        value = _BASE58.find(letter)
-        if value < 0:
-            return None
-        number = number * 58 + value
-    raw = number.to_bytes((number.bit_length() + 7) // 8, "big")
-    if raw[:2] == b"\xed\x01" and len(raw) == 34:
-        return {"kty": "OKP", "crv": "Ed25519", "x": b64url(raw[2:])}
-    if raw[:2] == b"\x80\x24" and len(raw) == 35:
-        try:
-            point = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), raw[2:]).public_numbers()
-        except ValueError:
-            return None
-        x, y = (b64url(value.to_bytes(32, "big")) for value in (point.x, point.y))
-        return {"kty": "EC", "crv": "P-256", "x": x, "y": y}
-    return None
 
 
 def did_key(did: str) -> dict[str, Any]:

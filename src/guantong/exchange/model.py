@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from guantong.base.entry import EntryKind
+from guantong.exchange import guest_model
 
 __all__ = [
     "ENTRY_KINDS",
@@ -118,6 +119,12 @@ class ExchangeSettings:
 
     issued_lifetime_d: int = 365
     """How long a credential that this node issues holds, days."""
+
+    guest_file_bytes: int = 12 * 1024 * 1024
+    """Largest file that a guest may share, bytes; ``web.max_body_bytes`` must be larger."""
+
+    guest_total_bytes: int = 1024**3
+    """Most bytes that one guest may share in all."""
 
     query_min_group: int = 5
     """Fewest units behind a group that a query template may release, whatever the template says."""
@@ -538,5 +545,6 @@ ENTRY_KINDS: tuple[EntryKind, ...] = (
     TRANSFER_MOVED,
     USAGE_COUNTERSIGNED,
     USAGE_RECORDED,
+    *guest_model.ENTRY_KINDS,
 )
 """Every kind of entry this stage records."""

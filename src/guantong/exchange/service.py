@@ -24,6 +24,7 @@ from guantong.exchange import messages
 from guantong.exchange.amendments import AMENDMENT_KIND, Amendments
 from guantong.exchange.catalogue import Shelf, read_catalogue
 from guantong.exchange.dataplane import DataPlane
+from guantong.exchange.guests import Guests
 from guantong.exchange.hosting import RECEIPT_KIND, SEND_KIND, Hosted, Hosting, checked_address
 from guantong.exchange.identity import Identity, did_document
 from guantong.exchange.inquiry import Inquiry
@@ -43,6 +44,7 @@ from guantong.exchange.model import (
     Receipt,
     Transfer,
 )
+from guantong.exchange.moving import MOVE_KIND, Moving
 from guantong.exchange.negotiations import Negotiations
 from guantong.exchange.planes import PLANE_KIND, Planes
 from guantong.exchange.policy import compile_policy, explain, policy_hash, with_contract
@@ -119,6 +121,9 @@ class Exchange:
         self.issuer = Issuer(self.hosting)
         self.spaces = Spaces(self.hosting, self.issuer)
         self.spaces.remade = self._remade
+        self.guests = Guests(self.hosting, self.spaces)
+        self.moving = Moving(self.hosting)
+        outbox.register(MOVE_KIND, self.moving.carry)
         self._pushes = Pushes(self.hosting, self._transfers, self._plane, self._receipts)
         self.flows = Flows(self.hosting, self._transfers, self._plane, self._pushes)
         self.amendments = Amendments(self.hosting, self._negotiations, self._transfers, self._receipts)
@@ -144,6 +149,7 @@ class Exchange:
     def routes(self, participant: str) -> list[BaseRoute]:
         """The routes of a hosted participant, to be mounted at the path of its address."""
         from guantong.exchange.claims_routes import claims_routes
+        from guantong.exchange.guest_routes import guest_routes
         from guantong.exchange.routes import routes
         from guantong.exchange.signaling_routes import signaling_routes
         from guantong.exchange.space_routes import space_routes
@@ -153,6 +159,7 @@ class Exchange:
             *claims_routes(self, participant),
             *signaling_routes(self, participant),
             *space_routes(self, participant),
+            *guest_routes(self.guests, participant),
         ]
 
     def document(self, participant: str) -> dict[str, Any]:

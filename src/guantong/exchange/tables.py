@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, LargeBinary, String, Text
 
+from guantong.exchange import guest_tables  # noqa: F401 - the tables of guests belong to this schema
 from guantong.records.tables import INSTANT, table
 
 __all__ = [

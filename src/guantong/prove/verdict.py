@@ -23,6 +23,15 @@ _VERDICTS: dict[str, tuple[str, str]] = {
         "consistent, signer unknown: if these checkpoints are signed by the log, it was forked; give --trust",
         "内容一致，签名者身份未知：若这些检查点确由该日志签署，则它已被分叉；请使用 --trust",
     ),
+    "guest ok": (
+        "ok: the guest signed every statement, and its host's log holds them",
+        "通过：每份声明均由访客方签名，且在其所在节点的日志中",
+    ),
+    "guest signer-unknown": (
+        "consistent, signer unknown: whose log holds these statements is not confirmed; give --trust",
+        "内容一致，签名者身份未知：无法确认这些声明在谁的日志中；请使用 --trust",
+    ),
+    "guest not-ok": ("not ok: do not rely on these papers", "未通过：请勿采信这些文件"),
     "fork not-ok": ("not ok: this does not prove a fork", "未通过：这不能证明日志被分叉"),
 }
 
@@ -40,12 +49,27 @@ _CHECKS = {
     "agreement": ("The agreement is the one the log recorded", "合约与日志记录一致"),
     "receipts": ("Every receipt carries the signatures it claims", "每份回执的签名均属实"),
     "invoices": ("Every invoice follows from price plan and receipts", "每张账单均可由价格方案和回执重新算出"),
+    "disputes": ("Every dispute is signed and on record", "每项争议均有签名并已记录在案"),
+    "credit-notes": (
+        "Every credit note follows from what was settled, or the service level",
+        "每张红字账单均可由双方商定的数量或服务水平重新算出",
+    ),
 }
 
 _CHECKS |= {
     "fork-file": ("The file is a proof of a fork", "文件是日志分叉证明"),
     "fork-signatures": ("Both checkpoints are signed by the log", "两份检查点均由该日志签名"),
     "fork": ("The two checkpoints can't be of one history", "两份检查点不可能属于同一份历史"),
+}
+
+_CHECKS |= {
+    "guest-file": ("The file is a guest's papers", "文件是访客方的文件"),
+    "guest-statements": (
+        "Every statement is signed by the guest and follows the one before it",
+        "每份声明均由访客方签名且前后相接",
+    ),
+    "guest-entries": ("Every statement lies in the host's log", "每份声明都在所在节点的日志中"),
+    "guest-host": ("The host's log is one you trust", "所在节点的日志在您的信任文件之中"),
 }
 
 _NOT_PROVEN = (
@@ -86,6 +110,8 @@ class Report:
     """Number by state: ``acknowledged``, ``disputed``, ``one-sided``, ``offered``."""
     invoices: list[dict[str, str]] = field(default_factory=list)
     """number, currency, total, signed (by how many)."""
+    credits: list[dict[str, str]] = field(default_factory=list)
+    """Credit notes: number, invoice, currency, total, signed (by how many)."""
     signers: list[str] = field(default_factory=list)
     """DIDs whose signatures on receipts and invoices were verified."""
     cosigners: list[tuple[str, str]] = field(default_factory=list)
@@ -95,7 +121,7 @@ class Report:
     scope: dict[str, str] = field(default_factory=dict)
     """``transfer``, ``from``, ``to`` where the package holds a part of the agreement."""
     kind: str = "package"
-    """``package``, or ``fork`` for the proof that a log has two histories."""
+    """``package``, ``fork`` for the proof that a log has two histories, or ``guest`` for a guest's papers."""
     known_at: str | None = None
     """When what is in here was known to witnesses at the latest."""
 
@@ -120,6 +146,13 @@ class Report:
                 (
                     f"{self.maker} signed two histories; what its log says proves nothing since the first of the two sizes",
                     f"{self.maker} 签署了两份不同的历史；自较小的那份检查点起，其日志所载不再具有证明力",
+                )
+            ]
+        if self.kind == "guest":
+            return [
+                (
+                    f"{self.checks[0].reason} signed these statements, and {self.maker} has recorded each of them",
+                    f"{self.checks[0].reason} 签署了这些声明，且 {self.maker} 已逐一记录",
                 )
             ]
         found = [
@@ -168,6 +201,13 @@ class Report:
             )
             for item in self.invoices
         ]
+        found += [
+            (
+                f"credit note {item['number']} gives back {item['total']} {item['currency']} of invoice {item['invoice']}, signed by {item['signed']}",
+                f"红字账单 {item['number']} 就账单 {item['invoice']} 退还 {item['total']} {item['currency']}，签名方数：{item['signed']}",
+            )
+            for item in self.credits
+        ]
         return found
 
     def document(self) -> dict[str, Any]:
@@ -181,6 +221,7 @@ class Report:
             "entries": self.entries,
             "receipts": self.receipts,
             "invoices": self.invoices,
+            "credits": self.credits,
             "signers": self.signers,
             "cosigners": [{"witness": name, "at": at} for name, at in self.cosigners],
             "knownAt": self.known_at,
@@ -205,7 +246,7 @@ class Report:
         """The report for people."""
         zh = language == "zh"
         marks = {True: "✓", False: "✗", None: "?"}
-        lines = [_VERDICTS[f"fork {self.verdict}" if self.kind == "fork" else self.verdict][zh], ""]
+        lines = [_VERDICTS[self.verdict if self.kind == "package" else f"{self.kind} {self.verdict}"][zh], ""]
         lines += [f"  {marks[check.ok]} {check.say(language)}" for check in self.checks]
         proven = self.proven()
         if proven:
@@ -255,6 +296,9 @@ _ZH: tuple[tuple[str, str], ...] = (
     (r"the countersignature in (.+) belongs to another record", "{0} 中的回签属于另一份记录"),
     (r"the signature of (.+) in (.+) does not match", "{1} 中 {0} 的签名不符"),
     (r"(.+) does not follow from price plan and receipts", "{0} 无法由价格方案和回执算出"),
+    (r"(.+) credits an invoice that is not in the package", "{0} 所冲减的账单不在包内"),
+    (r"(.+) rests on a resolution that is not in the package", "{0} 所依据的商定结果不在包内"),
+    (r"(\d+), (\d+) resolved", "共 {0} 项，已商定 {1} 项"),
     (r"(.+) has a signature of another form", "{0} 的签名格式不同"),
     (r"(.+) is signed with another key than the evidence key", "{0} 未用存证密钥签名"),
     (r"(.+) is signed by somebody who is no party, or twice by one", "{0} 由非当事方签名，或同一方签了两次"),
