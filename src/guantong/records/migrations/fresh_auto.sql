@@ -607,6 +607,105 @@ CREATE TABLE exchange_flows (
 	PRIMARY KEY (participant, id)
 );
 CREATE UNIQUE INDEX exchange_flows_process ON exchange_flows (participant, process_id);
+CREATE TABLE exchange_guest_moves (
+	participant VARCHAR(255) NOT NULL, 
+	guest VARCHAR(128) NOT NULL, 
+	host VARCHAR(255) NOT NULL, 
+	address VARCHAR(1024) NOT NULL, 
+	papers BLOB NOT NULL, 
+	envelope BLOB NOT NULL, 
+	statements INTEGER NOT NULL, 
+	told BOOLEAN NOT NULL, 
+	moved_at BIGINT NOT NULL, 
+	PRIMARY KEY (participant, guest)
+);
+CREATE TABLE exchange_guest_requests (
+	participant VARCHAR(255) NOT NULL, 
+	id VARCHAR(80) NOT NULL, 
+	guest VARCHAR(128) NOT NULL, 
+	share VARCHAR(80) NOT NULL, 
+	purpose TEXT NOT NULL, 
+	terms TEXT NOT NULL, 
+	state VARCHAR(16) NOT NULL, 
+	asked_at BIGINT NOT NULL, 
+	changed_at BIGINT NOT NULL, 
+	PRIMARY KEY (participant, id)
+);
+CREATE INDEX exchange_guest_requests_guest ON exchange_guest_requests (participant, guest);
+CREATE TABLE exchange_guest_shares (
+	participant VARCHAR(255) NOT NULL, 
+	id VARCHAR(80) NOT NULL, 
+	guest VARCHAR(128) NOT NULL, 
+	source VARCHAR(64) NOT NULL, 
+	file VARCHAR(255) NOT NULL, 
+	size BIGINT NOT NULL, 
+	sha256 VARCHAR(80) NOT NULL, 
+	root VARCHAR(80) NOT NULL, 
+	form VARCHAR(32) NOT NULL, 
+	rows BIGINT NOT NULL, 
+	quarantined BIGINT NOT NULL, 
+	purpose TEXT NOT NULL, 
+	terms TEXT NOT NULL, 
+	state VARCHAR(16) NOT NULL, 
+	shared_at BIGINT NOT NULL, 
+	changed_at BIGINT NOT NULL, 
+	uses BIGINT NOT NULL, 
+	used_at BIGINT NOT NULL, 
+	PRIMARY KEY (participant, id)
+);
+CREATE INDEX exchange_guest_shares_guest ON exchange_guest_shares (participant, guest);
+CREATE TABLE exchange_guest_statements (
+	participant VARCHAR(255) NOT NULL, 
+	guest VARCHAR(128) NOT NULL, 
+	number INTEGER NOT NULL, 
+	digest VARCHAR(80) NOT NULL, 
+	kind VARCHAR(16) NOT NULL, 
+	envelope BLOB NOT NULL, 
+	leaf BIGINT NOT NULL, 
+	stated_at BIGINT NOT NULL, 
+	PRIMARY KEY (participant, guest, number)
+);
+CREATE UNIQUE INDEX exchange_guest_statements_digest ON exchange_guest_statements (participant, digest);
+CREATE TABLE exchange_guest_terms (
+	participant VARCHAR(255) NOT NULL, 
+	id VARCHAR(16) NOT NULL, 
+	purpose TEXT NOT NULL, 
+	terms TEXT NOT NULL, 
+	changed_at BIGINT NOT NULL, 
+	PRIMARY KEY (participant, id)
+);
+CREATE TABLE exchange_guests (
+	participant VARCHAR(255) NOT NULL, 
+	did VARCHAR(128) NOT NULL, 
+	name VARCHAR(255) NOT NULL, 
+	number INTEGER NOT NULL, 
+	head VARCHAR(80) NOT NULL, 
+	moved_to VARCHAR(255) NOT NULL, 
+	evidence VARCHAR(64) NOT NULL, 
+	joined_at BIGINT NOT NULL, 
+	changed_at BIGINT NOT NULL, 
+	PRIMARY KEY (participant, did)
+);
+CREATE TABLE exchange_invitations (
+	participant VARCHAR(255) NOT NULL, 
+	id VARCHAR(64) NOT NULL, 
+	kind VARCHAR(8) NOT NULL, 
+	name VARCHAR(255) NOT NULL, 
+	until BIGINT NOT NULL, 
+	state VARCHAR(16) NOT NULL, 
+	used_by VARCHAR(255) NOT NULL, 
+	made_at BIGINT NOT NULL, 
+	changed_at BIGINT NOT NULL, 
+	PRIMARY KEY (participant, id)
+);
+CREATE TABLE exchange_marks (
+	participant VARCHAR(255) NOT NULL, 
+	agreement_id VARCHAR(128) NOT NULL, 
+	"key" BLOB NOT NULL, 
+	marking TEXT NOT NULL, 
+	made_at BIGINT NOT NULL, 
+	PRIMARY KEY (participant, agreement_id)
+);
 CREATE TABLE exchange_members (
 	participant VARCHAR(255) NOT NULL, 
 	holder VARCHAR(255) NOT NULL, 
@@ -643,12 +742,76 @@ CREATE TABLE exchange_planes (
 	changed_at BIGINT NOT NULL, 
 	PRIMARY KEY (participant, id)
 );
+CREATE TABLE exchange_query_jobs (
+	participant VARCHAR(255) NOT NULL, 
+	id VARCHAR(128) NOT NULL, 
+	agreement_id VARCHAR(128) NOT NULL, 
+	partner VARCHAR(255) NOT NULL, 
+	digest VARCHAR(80) NOT NULL, 
+	dataset_id VARCHAR(255) NOT NULL, 
+	outcome VARCHAR(16) NOT NULL, 
+	job BLOB NOT NULL, 
+	at BIGINT NOT NULL, 
+	PRIMARY KEY (participant, id)
+);
+CREATE INDEX exchange_query_jobs_agreement ON exchange_query_jobs (participant, agreement_id, at);
+CREATE INDEX exchange_query_jobs_partner ON exchange_query_jobs (participant, partner, digest);
+CREATE TABLE exchange_query_sets (
+	participant VARCHAR(255) NOT NULL, 
+	partner VARCHAR(255) NOT NULL, 
+	scope VARCHAR(255) NOT NULL, 
+	id VARCHAR(80) NOT NULL, 
+	units BLOB NOT NULL, 
+	job VARCHAR(128) NOT NULL, 
+	at BIGINT NOT NULL, 
+	PRIMARY KEY (participant, partner, scope, id)
+);
+CREATE TABLE exchange_rehearsals (
+	participant VARCHAR(255) NOT NULL, 
+	id VARCHAR(80) NOT NULL, 
+	dataset_id VARCHAR(255) NOT NULL, 
+	summary BLOB NOT NULL, 
+	seen_at BIGINT NOT NULL, 
+	PRIMARY KEY (participant, id)
+);
+CREATE TABLE exchange_relayed (
+	participant VARCHAR(255) NOT NULL, 
+	name VARCHAR(64) NOT NULL, 
+	did VARCHAR(255) NOT NULL, 
+	invitation VARCHAR(64) NOT NULL, 
+	document BLOB NOT NULL, 
+	stated_at BIGINT NOT NULL, 
+	state VARCHAR(16) NOT NULL, 
+	changed_at BIGINT NOT NULL, 
+	PRIMARY KEY (participant, name)
+);
 CREATE TABLE exchange_renewals (
 	participant VARCHAR(255) NOT NULL, 
 	pid VARCHAR(128) NOT NULL, 
 	refresh_hash VARCHAR(80) NOT NULL, 
 	changed_at BIGINT NOT NULL, 
 	PRIMARY KEY (participant, pid)
+);
+CREATE TABLE exchange_spaces (
+	participant VARCHAR(255) NOT NULL, 
+	issuer VARCHAR(255) NOT NULL, 
+	name VARCHAR(255) NOT NULL, 
+	role VARCHAR(8) NOT NULL, 
+	leader VARCHAR(255) NOT NULL, 
+	required BOOLEAN NOT NULL, 
+	made_at BIGINT NOT NULL, 
+	PRIMARY KEY (participant, issuer)
+);
+CREATE TABLE exchange_templates (
+	participant VARCHAR(255) NOT NULL, 
+	digest VARCHAR(80) NOT NULL, 
+	name VARCHAR(100) NOT NULL, 
+	author VARCHAR(255) NOT NULL, 
+	template BLOB NOT NULL, 
+	signature VARCHAR(128) NOT NULL, 
+	state VARCHAR(16) NOT NULL, 
+	changed_at BIGINT NOT NULL, 
+	PRIMARY KEY (participant, digest)
 );
 CREATE TABLE fuse_limits (
 	participant VARCHAR(255) NOT NULL, 

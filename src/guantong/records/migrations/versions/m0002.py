@@ -129,6 +129,119 @@ def upgrade() -> None:
         batch_op.create_index("exchange_flows_process", ["participant", "process_id"], unique=True)
 
     op.create_table(
+        "exchange_guest_moves",
+        sa.Column("participant", sa.String(length=255), nullable=False),
+        sa.Column("guest", sa.String(length=128), nullable=False),
+        sa.Column("host", sa.String(length=255), nullable=False),
+        sa.Column("address", sa.String(length=1024), nullable=False),
+        sa.Column("papers", sa.LargeBinary(), nullable=False),
+        sa.Column("envelope", sa.LargeBinary(), nullable=False),
+        sa.Column("statements", sa.Integer(), nullable=False),
+        sa.Column("told", sa.Boolean(), nullable=False),
+        sa.Column("moved_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("participant", "guest"),
+    )
+    op.create_table(
+        "exchange_guest_requests",
+        sa.Column("participant", sa.String(length=255), nullable=False),
+        sa.Column("id", sa.String(length=80), nullable=False),
+        sa.Column("guest", sa.String(length=128), nullable=False),
+        sa.Column("share", sa.String(length=80), nullable=False),
+        sa.Column("purpose", sa.Text(), nullable=False),
+        sa.Column("terms", sa.Text(), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("asked_at", sa.BigInteger(), nullable=False),
+        sa.Column("changed_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("participant", "id"),
+    )
+    with op.batch_alter_table("exchange_guest_requests", schema=None) as batch_op:
+        batch_op.create_index("exchange_guest_requests_guest", ["participant", "guest"], unique=False)
+
+    op.create_table(
+        "exchange_guest_shares",
+        sa.Column("participant", sa.String(length=255), nullable=False),
+        sa.Column("id", sa.String(length=80), nullable=False),
+        sa.Column("guest", sa.String(length=128), nullable=False),
+        sa.Column("source", sa.String(length=64), nullable=False),
+        sa.Column("file", sa.String(length=255), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("sha256", sa.String(length=80), nullable=False),
+        sa.Column("root", sa.String(length=80), nullable=False),
+        sa.Column("form", sa.String(length=32), nullable=False),
+        sa.Column("rows", sa.BigInteger(), nullable=False),
+        sa.Column("quarantined", sa.BigInteger(), nullable=False),
+        sa.Column("purpose", sa.Text(), nullable=False),
+        sa.Column("terms", sa.Text(), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("shared_at", sa.BigInteger(), nullable=False),
+        sa.Column("changed_at", sa.BigInteger(), nullable=False),
+        sa.Column("uses", sa.BigInteger(), nullable=False),
+        sa.Column("used_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("participant", "id"),
+    )
+    with op.batch_alter_table("exchange_guest_shares", schema=None) as batch_op:
+        batch_op.create_index("exchange_guest_shares_guest", ["participant", "guest"], unique=False)
+
+    op.create_table(
+        "exchange_guest_statements",
+        sa.Column("participant", sa.String(length=255), nullable=False),
+        sa.Column("guest", sa.String(length=128), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("digest", sa.String(length=80), nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("envelope", sa.LargeBinary(), nullable=False),
+        sa.Column("leaf", sa.BigInteger(), nullable=False),
+        sa.Column("stated_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("participant", "guest", "number"),
+    )
+    with op.batch_alter_table("exchange_guest_statements", schema=None) as batch_op:
+        batch_op.create_index("exchange_guest_statements_digest", ["participant", "digest"], unique=True)
+
+    op.create_table(
+        "exchange_guest_terms",
+        sa.Column("participant", sa.String(length=255), nullable=False),
+        sa.Column("id", sa.String(length=16), nullable=False),
+        sa.Column("purpose", sa.Text(), nullable=False),
+        sa.Column("terms", sa.Text(), nullable=False),
+        sa.Column("changed_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("participant", "id"),
+    )
+    op.create_table(
+        "exchange_guests",
+        sa.Column("participant", sa.String(length=255), nullable=False),
+        sa.Column("did", sa.String(length=128), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("head", sa.String(length=80), nullable=False),
+        sa.Column("moved_to", sa.String(length=255), nullable=False),
+        sa.Column("evidence", sa.String(length=64), nullable=False),
+        sa.Column("joined_at", sa.BigInteger(), nullable=False),
+        sa.Column("changed_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("participant", "did"),
+    )
+    op.create_table(
+        "exchange_invitations",
+        sa.Column("participant", sa.String(length=255), nullable=False),
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("kind", sa.String(length=8), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("until", sa.BigInteger(), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("used_by", sa.String(length=255), nullable=False),
+        sa.Column("made_at", sa.BigInteger(), nullable=False),
+        sa.Column("changed_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("participant", "id"),
+    )
+    op.create_table(
+        "exchange_marks",
+        sa.Column("participant", sa.String(length=255), nullable=False),
+        sa.Column("agreement_id", sa.String(length=128), nullable=False),
+        sa.Column("key", sa.LargeBinary(), nullable=False),
+        sa.Column("marking", sa.Text(), nullable=False),
+        sa.Column("made_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("participant", "agreement_id"),
+    )
+    op.create_table(
         "exchange_members",
         sa.Column("participant", sa.String(length=255), nullable=False),
         sa.Column("holder", sa.String(length=255), nullable=False),
@@ -169,12 +282,84 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("participant", "id"),
     )
     op.create_table(
+        "exchange_query_jobs",
+        sa.Column("participant", sa.String(length=255), nullable=False),
+        sa.Column("id", sa.String(length=128), nullable=False),
+        sa.Column("agreement_id", sa.String(length=128), nullable=False),
+        sa.Column("partner", sa.String(length=255), nullable=False),
+        sa.Column("digest", sa.String(length=80), nullable=False),
+        sa.Column("dataset_id", sa.String(length=255), nullable=False),
+        sa.Column("outcome", sa.String(length=16), nullable=False),
+        sa.Column("job", sa.LargeBinary(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("participant", "id"),
+    )
+    with op.batch_alter_table("exchange_query_jobs", schema=None) as batch_op:
+        batch_op.create_index("exchange_query_jobs_agreement", ["participant", "agreement_id", "at"], unique=False)
+        batch_op.create_index("exchange_query_jobs_partner", ["participant", "partner", "digest"], unique=False)
+
+    op.create_table(
+        "exchange_query_sets",
+        sa.Column("participant", sa.String(length=255), nullable=False),
+        sa.Column("partner", sa.String(length=255), nullable=False),
+        sa.Column("scope", sa.String(length=255), nullable=False),
+        sa.Column("id", sa.String(length=80), nullable=False),
+        sa.Column("units", sa.LargeBinary(), nullable=False),
+        sa.Column("job", sa.String(length=128), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("participant", "partner", "scope", "id"),
+    )
+    op.create_table(
+        "exchange_rehearsals",
+        sa.Column("participant", sa.String(length=255), nullable=False),
+        sa.Column("id", sa.String(length=80), nullable=False),
+        sa.Column("dataset_id", sa.String(length=255), nullable=False),
+        sa.Column("summary", sa.LargeBinary(), nullable=False),
+        sa.Column("seen_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("participant", "id"),
+    )
+    op.create_table(
+        "exchange_relayed",
+        sa.Column("participant", sa.String(length=255), nullable=False),
+        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("did", sa.String(length=255), nullable=False),
+        sa.Column("invitation", sa.String(length=64), nullable=False),
+        sa.Column("document", sa.LargeBinary(), nullable=False),
+        sa.Column("stated_at", sa.BigInteger(), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("changed_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("participant", "name"),
+    )
+    op.create_table(
         "exchange_renewals",
         sa.Column("participant", sa.String(length=255), nullable=False),
         sa.Column("pid", sa.String(length=128), nullable=False),
         sa.Column("refresh_hash", sa.String(length=80), nullable=False),
         sa.Column("changed_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("participant", "pid"),
+    )
+    op.create_table(
+        "exchange_spaces",
+        sa.Column("participant", sa.String(length=255), nullable=False),
+        sa.Column("issuer", sa.String(length=255), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("role", sa.String(length=8), nullable=False),
+        sa.Column("leader", sa.String(length=255), nullable=False),
+        sa.Column("required", sa.Boolean(), nullable=False),
+        sa.Column("made_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("participant", "issuer"),
+    )
+    op.create_table(
+        "exchange_templates",
+        sa.Column("participant", sa.String(length=255), nullable=False),
+        sa.Column("digest", sa.String(length=80), nullable=False),
+        sa.Column("name", sa.String(length=100), nullable=False),
+        sa.Column("author", sa.String(length=255), nullable=False),
+        sa.Column("template", sa.LargeBinary(), nullable=False),
+        sa.Column("signature", sa.String(length=128), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("changed_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("participant", "digest"),
     )
     op.create_table(
         "fuse_limits",
@@ -333,11 +518,38 @@ def downgrade() -> None:
     op.drop_table("prove_alarms")
     op.drop_table("fuse_suggestions")
     op.drop_table("fuse_limits")
+    op.drop_table("exchange_templates")
+    op.drop_table("exchange_spaces")
     op.drop_table("exchange_renewals")
+    op.drop_table("exchange_relayed")
+    op.drop_table("exchange_rehearsals")
+    op.drop_table("exchange_query_sets")
+    with op.batch_alter_table("exchange_query_jobs", schema=None) as batch_op:
+        batch_op.drop_index("exchange_query_jobs_partner")
+        batch_op.drop_index("exchange_query_jobs_agreement")
+
+    op.drop_table("exchange_query_jobs")
     op.drop_table("exchange_planes")
     op.drop_table("exchange_plane_flows")
     op.drop_table("exchange_plane_datasets")
     op.drop_table("exchange_members")
+    op.drop_table("exchange_marks")
+    op.drop_table("exchange_invitations")
+    op.drop_table("exchange_guests")
+    op.drop_table("exchange_guest_terms")
+    with op.batch_alter_table("exchange_guest_statements", schema=None) as batch_op:
+        batch_op.drop_index("exchange_guest_statements_digest")
+
+    op.drop_table("exchange_guest_statements")
+    with op.batch_alter_table("exchange_guest_shares", schema=None) as batch_op:
+        batch_op.drop_index("exchange_guest_shares_guest")
+
+    op.drop_table("exchange_guest_shares")
+    with op.batch_alter_table("exchange_guest_requests", schema=None) as batch_op:
+        batch_op.drop_index("exchange_guest_requests_guest")
+
+    op.drop_table("exchange_guest_requests")
+    op.drop_table("exchange_guest_moves")
     with op.batch_alter_table("exchange_flows", schema=None) as batch_op:
         batch_op.drop_index("exchange_flows_process")
 
