@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -15,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from guantong.base.clock import SystemClock
 from guantong.base.errors import ConfigProblem, Corrupt, GuantongError, Refused, Skippable
 from guantong.keep.model import Filter, clean_schema
 from guantong.keep.service import Keep
@@ -619,3 +621,22 @@ def test_any_sequence_of_store_flush_reopen_and_crash_answers_like_a_plain_list(
     records.open(METADATA.create_all)
     asyncio.run(run(folder, records))
     records.close()
+
+
+async def test_commits_of_a_busy_table_are_never_nearer_than_the_gap(tmp_path, records):
+    """Rows that come during a commit wait for the gap after its end, not for the end alone."""
+    clock = SystemClock()
+    ends: list[float] = []
+    async with Keep(tmp_path, records, clock, near(commit_rows=1, commit_gap_s=0.3)) as keep:
+        begun, number = clock.monotonic(), 0
+        while clock.monotonic() < begun + 1.5:
+            number += 1
+            await keep.store(ME, number, readings=line(1, 1, first=number, position=number))
+            last = (await keep._state(ME)).last_commit
+            if not ends or ends[-1] != last:
+                ends.append(last)
+            await asyncio.sleep(0.002)
+
+    commits = ends[1:]  # the first is: never
+    assert len(commits) >= 2
+    assert min(later - former for former, later in itertools.pairwise(commits)) >= 0.3

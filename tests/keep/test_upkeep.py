@@ -183,3 +183,24 @@ async def test_a_kill_in_the_middle_of_upkeep_loses_and_doubles_nothing(tmp_path
             assert (await keep.range(ME, None, None, None, revisions=True)).num_rows == 120, where
             await keep.keep_up(ME)
             assert (await keep.range(ME, None, None, None, revisions=True)).num_rows == 120, where
+
+
+async def test_a_day_of_many_commits_keeps_few_files_and_upkeep_still_sorts_it(keep, monkeypatch):
+    """The work and memory of a commit grow with the files of a table, so a busy day must not have one for each commit."""
+    from guantong.keep import delta
+
+    monkeypatch.setattr(delta, "CROWD", 8)
+    most = 0
+    for number in range(1, 31):
+        await keep.store(ME, number, readings=rows(number % 3, number * 10, 10, number))
+        await keep.flush(ME)
+        table = keep._table(await keep._state(ME), "readings")
+        most = max(most, len(DeltaTable(table.uri).file_uris()))
+    found = await keep.range(ME, None, None, None)
+    (done,) = await keep.keep_up(ME)
+
+    assert most < 20
+    assert table.committed() == 30
+    assert found.num_rows == 300
+    assert (done.rows_before, done.files_after, done.repeats) == (300, 1, 0)
+    assert (await keep.range(ME, None, None, None)).equals(found)

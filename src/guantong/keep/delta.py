@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["MEASUREMENTS", "NAMED", "READINGS", "File", "Snapshot", "Table", "folder_name", "foreign", "said"]
 
+_log = logging.getLogger(__name__)
+
 READINGS, MEASUREMENTS = "readings", "measurements"
 NAMED = "table:"
 """What stands before the name of a table that is neither."""
@@ -42,6 +45,11 @@ ROW_GROUP = 122_880
 """Rows of a Parquet row group: DuckDB's unit of parallel work, and few enough that one signal's day touches one or two."""
 VERSIONS_HELD = 4
 """Versions of a table that a reader keeps open, for queries that began before a commit."""
+CROWD = 32
+"""So many small files of a day (or of a table without days) are joined before a commit adds the next: the library's work and memory for
+a commit grow with the number of files."""
+SMALL_BYTES = 16 * 1024**2
+"""Files of this size are joined no more; upkeep, which sorts, does the rest."""
 ATTEMPTS = 5
 """Commits tried before ``keep.table-unwritable``."""
 
@@ -94,6 +102,8 @@ class Table:
         self._asked = False
         self._writing = threading.Lock()
         self._version: int | None = None
+        self._appended = CROWD
+        """Commits since the files were last counted."""
         self._versions: dict[int, Snapshot] = {}
 
     # writing
@@ -282,7 +292,7 @@ class Table:
                 if not new:
                     return None
                 rows = pa.concat_tables(new, promote_options="default")
-                handle = self._create(rows.schema)
+                handle = self._uncrowded(self._create(rows.schema), rows)
                 # before the commit: from here on nobody takes a version that he finds for the one before it
                 self._version = handle.version()
                 write_deltalake(
@@ -304,6 +314,44 @@ class Table:
                 self._handle = None
                 self._clear(begun)
         raise Retryable("keep.table-unwritable", table=self.name, reason=said(failure)) from failure
+
+    def _uncrowded(self, handle: DeltaTable, rows: pa.Table) -> DeltaTable:
+        """The table with few small files where these rows go. It runs before an append, so that a day which was joined gets one more
+        file, and upkeep, which passes over days of a single file, sorts it.
+        """
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        self._appended += 1
+        if self._appended < CROWD:
+            return handle
+        self._appended = 0
+        begun = time.time()
+        try:
+            actions = pa.table(handle.get_add_actions(flatten=True))
+            small = actions.filter(pc.less(actions["size_bytes"], SMALL_BYTES))
+            wanted: list[list[tuple[str, str, str]] | None] = [None]
+            crowds = [small.num_rows]
+            if self.name == READINGS:
+                days = [str(day) for day in pc.unique(rows["day"]).to_pylist()]
+                wanted = [[("day", "=", day)] for day in days]
+                held = pc.cast(small["partition.day"], pa.string()) if small.num_rows else pa.array([], pa.string())
+                crowds = [pc.sum(pc.equal(held, day)).as_py() or 0 for day in days]
+            for filters, crowd in zip(wanted, crowds, strict=True):
+                if crowd >= CROWD:
+                    handle.optimize.compact(
+                        filters,
+                        target_size=SMALL_BYTES,
+                        max_concurrent_tasks=1,
+                        writer_properties=self.properties(),
+                    )
+                    self._sync(handle.version())
+        except foreign() as error:
+            _log.warning("small files of %s stay for now: %s", self.name, said(error))
+            self._handle = None
+            self._clear(begun)
+            return self._create(rows.schema)
+        return handle
 
     def _clear(self, begun: float) -> None:
         """Remove what a failed write left in a local folder: on a full disk the next attempt needs its room."""

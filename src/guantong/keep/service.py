@@ -452,12 +452,7 @@ class Keep(Queries):
         """Commit now, later or not at all, as the settings say."""
         if state.since is None:
             return
-        now = self.clock.monotonic()
-        full = state.tail.rows >= self.settings.commit_rows
-        wait = max(
-            0.0 if full else state.since + self.settings.commit_s - now,
-            state.last_commit + self.settings.commit_gap_s * 2 ** min(state.failures, 6) - now,
-        )
+        wait = self._wait(state)
         if state.tail.rows > self.settings.tail_rows_max:
             await self._commit(state)
         elif self._inline:
@@ -469,10 +464,31 @@ class Keep(Queries):
                 if state.timer.when() <= loop.time() + wait:
                     return
                 state.timer.cancel()
-            state.timer = loop.call_later(max(wait, 0.0), self._begin_commit, state)
+            self._plan(state, max(wait, 0.0))
 
-    def _begin_commit(self, state: _State) -> None:
+    def _wait(self, state: _State) -> float:
+        """Seconds until the next commit, from the age and number of the rows that wait and the end of the last commit."""
+        now = self.clock.monotonic()
+        since = now if state.since is None else state.since
+        ripe = 0.0 if state.tail.rows >= self.settings.commit_rows else since + self.settings.commit_s - now
+        gap = self.settings.commit_gap_s * float(2 ** min(state.failures, 6))
+        return max(ripe, state.last_commit + gap - now)
+
+    def _plan(self, state: _State, wait: float) -> None:
+        loop = asyncio.get_running_loop()
+        state.timer = loop.call_later(wait, self._begin_commit, state, state.last_commit)
+
+    def _begin_commit(self, state: _State, known: float) -> None:
+        """``known``: the end of the last commit when this one was planned. If another has ended since or still runs, the gap counts anew."""
         state.timer = None
+        if state.since is None:
+            return  # a flush was faster
+        running = state.committing.locked()
+        if running or state.last_commit != known:
+            wait = self.settings.commit_gap_s if running else self._wait(state)
+            if wait > 0:
+                self._plan(state, wait)
+                return
         task = asyncio.get_running_loop().create_task(self._commit_later(state))
         self._tasks.add(task)
         task.add_done_callback(self._done)
