@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from connect_peers import SUPPLIER, until, value_of
 
+from guantong.base.batch import BAD, GOOD, UNCERTAIN
 from guantong.base.clock import parse_iso
 from guantong.base.errors import ConfigProblem, Refused
 from guantong.connect import Interface
@@ -120,6 +121,108 @@ async def test_broken_rows_and_missing_values_are_told_apart(connect, sink, tmp_
     assert [value_of(r) for r in readings if r["signal"] == "code"] == ["007", "008"]  # a name, not a number
     assert sorted(piece["reason"] for piece in sink.noted("quarantined")) == ["fields", "time"]
     assert (imported.lines, imported.parsed, imported.quarantined) == (4, 2, 2)
+
+
+async def test_a_historian_s_export_of_one_reading_a_row_is_found_and_shown(connect, sink, tmp_path):
+    path = tmp_path / "export.csv"
+    path.write_text(
+        "TagName;DateTime;Value;QualityDetail;EngUnits\n"
+        "Oven.Temp;24.11.2026 08:00:00;21,5;192;degC\n"
+        "Oven.Count;24.11.2026 08:00:00;9007199254740993;192;\n"
+        "Oven.Temp;24.11.2026 08:00:01;22;192;degC\n"
+        "Oven.Temp;24.11.2026 08:00:02;23,5;24;degC\n"
+        "Oven.Temp;24.11.2026 08:00:03;I/O Timeout;0;degC\n"
+        "Oven.State;24.11.2026 08:00:03;RUN;64;\n"
+        ";24.11.2026 08:00:04;1;192;\n"
+    )
+    proposal = await connect.probe(path.as_uri())
+    imported = await connect.import_file(SUPPLIER, "old", path)
+    found = [(r["signal"], value_of(r), r["status"]) for r in sink.readings()]
+
+    assert found == [
+        ("Oven.Temp", 21.5, GOOD),
+        ("Oven.Count", 9007199254740993, GOOD),
+        ("Oven.Temp", 22.0, GOOD),
+        ("Oven.Temp", 23.5, BAD),
+        ("Oven.Temp", None, BAD),
+        ("Oven.State", "RUN", UNCERTAIN),
+    ]
+    shown = {"layout": "narrow", "signal_column": "TagName", "value_column": "Value", "quality_scheme": "opc-da"}
+    assert {name: imported.facts[name] for name in shown} == {name: proposal.facts[name] for name in shown} == shown
+    assert sink.noted("units") == [{"Oven.Temp": "degC"}]
+    assert [piece["reason"] for piece in sink.noted("quarantined")] == ["empty-key"]
+    assert (imported.lines, imported.parsed) == (7, 6)
+
+
+@pytest.mark.parametrize(
+    "head, rows, terms, layout, statuses",
+    [
+        ("time,tag,value,quality", ["a,1,Good", "a,2,Bad"], {}, "words", [GOOD, BAD]),
+        ("time,tag,value,quality", ["a,1,0", "a,2,0"], {}, None, [GOOD, GOOD]),
+        ("time,tag,value,status", ["a,1,0", "a,2,2147483648"], {}, "opc-ua", [GOOD, BAD]),
+        ("time,tag,value,quality", ["a,1,0", "a,2,192"], {"quality_scheme": "opc-da"}, "opc-da", [BAD, GOOD]),
+        ("_time,_field,_value,x", ["a,1,0", "a,2,7"], {}, None, [GOOD, GOOD]),
+        ("time,who,much,x", ["a,1,0", "a,2,7"], {"signal_column": "who", "value_column": "much"}, None, [GOOD, GOOD]),
+    ],
+)
+async def test_quality_is_taken_where_it_can_be_told_and_never_guessed(
+    connect, sink, tmp_path, head, rows, terms, layout, statuses
+):
+    path = tmp_path / "export.csv"
+    path.write_text("\n".join([head, *(f"2026-11-24T08:00:0{n}Z,{row}" for n, row in enumerate(rows))]) + "\n")
+    interface = Interface("old", "folder", (tmp_path / "none").as_uri(), terms=tuple(sorted(terms.items())))
+    await connect.add(SUPPLIER, interface, start=False)
+    imported = await connect.import_file(SUPPLIER, "old", path)
+
+    assert imported.facts["quality_scheme"] == layout
+    assert [(r["signal"], value_of(r), r["status"]) for r in sink.readings()] == [
+        ("a", 1, statuses[0]),
+        ("a", 2, statuses[1]),
+    ]
+
+
+async def test_a_narrow_parquet_export_gives_each_reading_to_its_signal(connect, sink, tmp_path):
+    path = tmp_path / "export.parquet"
+    times = pa.array(
+        [1_795_507_200_000_000_001, 1_795_507_201_000_000_000, 1_795_507_202_000_000_000], pa.timestamp("ns")
+    )
+    table = pa.table({"t": times, "tag": ["a", None, "b"], "value": [1.5, 2.5, None], "unit": ["bar", "", "mm"]})
+    pq.write_table(table, path)
+    await connect.import_file(SUPPLIER, "old", path)
+
+    assert [(r["signal"], value_of(r), r["status"], r["source_time"]) for r in sink.readings()] == [
+        ("a", 1.5, GOOD, 1_795_507_200_000_000_001),
+        ("b", None, BAD, 1_795_507_202_000_000_000),
+    ]
+    assert sink.noted("units") == [{"a": "bar", "b": "mm"}]
+    assert [piece["reason"] for piece in sink.noted("quarantined")] == ["empty-key"]
+
+
+@pytest.mark.parametrize(
+    "encoding, text, spoiler", [("utf-8", "温度计", "Müller".encode("cp1252")), ("gb18030", "温度计", b"\xff\xff")]
+)
+@pytest.mark.parametrize("as_table", [False, True])
+async def test_rows_in_another_encoding_are_quarantined_and_the_rest_is_read(
+    connect, sink, tmp_path, encoding, text, spoiler, as_table
+):
+    path = tmp_path / "log.csv"
+    lines = [f"2026-11-24T08:00:0{n}Z,{n},{text}".encode(encoding) for n in range(9)]
+    lines[4] = lines[4].rpartition(b",")[0] + b"," + spoiler
+    path.write_bytes(b"\n".join([b"time,x,name", *lines]) + b"\n")
+    terms = (("as", "table"),) if as_table else ()
+    await connect.add(SUPPLIER, Interface("log", "folder", (tmp_path / "none").as_uri(), terms=terms), start=False)
+    imported = await connect.import_file(SUPPLIER, "log", path)
+    (piece,) = sink.noted("quarantined")
+
+    if as_table:
+        values = [value for batch in sink.batches for value in batch.rows.column("x").to_pylist()]
+    else:
+        values = [value_of(r) for r in sink.readings() if r["signal"] == "x"]
+    assert imported.facts["encoding"] == encoding
+    assert values == [0, 1, 2, 3, 5, 6, 7, 8]
+    assert (piece["offset"], piece["reason"]) == (6, "not-text")  # as an editor numbers the line
+    assert piece["text"].startswith("2026-11-24T08:00:04Z,4,")
+    assert (imported.lines, imported.parsed, imported.quarantined) == (9, 8, 1)
 
 
 async def test_parquet_keeps_types_and_nanoseconds(connect, sink, tmp_path):

@@ -311,6 +311,8 @@ def seeds(name: str, data: Path) -> Iterator[bytes]:
         for path in sorted((data / "steel").glob("*.csv"))[:1] + sorted((data / "gas_turbine").glob("*.csv"))[:1]:
             yield from head(path, 4_000)
         yield b"time;a;b\n24.11.2026 08:00;1,5;x\n25.11.2026 08:00;2,5;y\n"
+        yield b"TagName,DateTime,Value,Quality,Unit\na,2026-11-24 08:00:00,1.5,192,bar\nb,2026-11-24 08:00:01,Bad Input,0,\n"
+        yield "time,x\n2026-11-24 08:00:00,度\n2026-11-24 08:00:01,".encode() + b"\xb6\xc8\n"
     elif name in ("aid", "aimc"):
         from guantong.connect.aasx import write_package
         from guantong.connect.aid import to_aid

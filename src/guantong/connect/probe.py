@@ -249,14 +249,7 @@ def _file(path: Path, base: str, now: str, settings: ConnectSettings) -> Proposa
         offers = tuple(
             Property(name, title=name, form=Form(name)) for name in found.columns if name != found.time_column
         )
-        facts.update(
-            encoding=found.encoding,
-            bom=found.bom,
-            delimiter=found.delimiter,
-            decimal=found.decimal,
-            time_column=found.time_column,
-            time_format=found.time_format,
-        )
+        facts.update(found.facts())
     elif form == "qif":
         from guantong.connect.qif import read_qif
 

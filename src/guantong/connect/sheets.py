@@ -15,7 +15,7 @@ import orjson
 
 from guantong.base.errors import ConfigProblem
 from guantong.connect.delivery import Delivery
-from guantong.connect.tabular import cells, melt
+from guantong.connect.pieces import cells, melt
 from guantong.connect.values import Shape, instant_of
 
 if TYPE_CHECKING:

@@ -11,21 +11,25 @@ import csv
 import io
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from guantong.base.batch import BAD, GOOD, reading_schema
+from guantong.base.batch import reading_schema
 from guantong.base.clock import NS, parse_iso
 from guantong.base.errors import ConfigProblem, Skippable
 from guantong.connect.delivery import Delivery
+from guantong.connect.encoded import SPOILT, Utf8, encoding_of
 from guantong.connect.model import Interface
+from guantong.connect.narrow import Narrow, find_narrow, narrow_rows, units_in
+from guantong.connect.parquet import parquet_pieces
+from guantong.connect.pieces import Piece, melt
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["CsvForm", "cells", "find_form", "melt", "read_tabular", "time_reader"]
+__all__ = ["CsvForm", "find_form", "read_tabular", "time_reader"]
 
 _SAMPLE_BYTES = 256 * 1024
 _DELIMITERS = ",;\t|"
@@ -66,7 +70,22 @@ class CsvForm:
     """None: no column that reads as time all through."""
     time_format: str | None
     """A name of FORMATS, a strptime form, ``epoch s``, ``epoch ms``; ``ambiguous`` where day and month could be either way round."""
-    facts: dict[str, Any] = field(default_factory=dict)
+    narrow: Narrow | None = None
+    """Which column is what, where each row is one reading of the signal that it names."""
+
+    def facts(self) -> dict[str, Any]:
+        """What was found out, for the account of the file."""
+        return {
+            "encoding": self.encoding,
+            "bom": self.bom,
+            "delimiter": self.delimiter,
+            "decimal": self.decimal,
+            "header": self.header,
+            "columns": len(self.columns),
+            "time_column": self.time_column,
+            "time_format": self.time_format,
+            **(self.narrow.facts() if self.narrow is not None else {}),
+        }
 
 
 def time_reader(form: str, zone: str | None = None) -> ReadTime:
@@ -140,7 +159,7 @@ def find_form(path: Path, interface: Interface) -> CsvForm:
 
 
 def _form_in(raw: bytes, path: Path, interface: Interface) -> CsvForm:
-    encoding, bom = _encoding(raw, interface.term("encoding"))
+    encoding, bom = encoding_of(raw, interface.term("encoding"))
     text = raw.decode(encoding, "replace").removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     lines = text.split("\n")[:200]
     if len(raw) == _SAMPLE_BYTES and len(lines) > 1:
@@ -159,7 +178,10 @@ def _form_in(raw: bytes, path: Path, interface: Interface) -> CsvForm:
     column, form = _time_column(columns, body, interface)
     if form == "either":
         form = _day_or_month(path, encoding, delimiter, columns.index(column or ""), header)
-    return CsvForm(encoding, bom, delimiter, decimal, header, tuple(columns), column, form)
+    narrow = None
+    if _as_readings(column, form, interface):
+        narrow = find_narrow(columns, column, interface, lambda name: [row[columns.index(name)] for row in body])
+    return CsvForm(encoding, bom, delimiter, decimal, header, tuple(columns), column, form, narrow)
 
 
 async def read_tabular(path: Path, form: str, delivery: Delivery) -> dict[str, Any]:
@@ -167,21 +189,12 @@ async def read_tabular(path: Path, form: str, delivery: Delivery) -> dict[str, A
 
     Raises ConfigProblem ``connect.file-unreadable``.
     """
-    pieces: Iterator[_Piece]
+    pieces: Iterator[Piece]
     if form == "parquet":
-        facts, pieces = await asyncio.to_thread(_parquet, path, delivery)
+        facts, pieces = await asyncio.to_thread(parquet_pieces, path, delivery)
     else:
         found = await asyncio.to_thread(find_form, path, delivery.interface)
-        facts = {
-            "encoding": found.encoding,
-            "bom": found.bom,
-            "delimiter": found.delimiter,
-            "decimal": found.decimal,
-            "header": found.header,
-            "columns": len(found.columns),
-            "time_column": found.time_column,
-            "time_format": found.time_format,
-        }
+        facts = found.facts()
         pieces = _csv(path, found, delivery)
     while True:
         piece = await asyncio.to_thread(next, pieces, None)
@@ -193,19 +206,12 @@ async def read_tabular(path: Path, form: str, delivery: Delivery) -> dict[str, A
         note: dict[str, Any] = {"file": path.name, "form": facts}
         if piece.kind == "table":
             note["table"] = path.stem
+        if piece.units:
+            note["units"] = piece.units
         await delivery.send(piece.rows, note, kind=piece.kind)
 
 
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    kind: str
-    rows: pa.RecordBatch
-    lines: int
-    parsed: int
-    bad: list[tuple[int, str, str]]
-
-
-def _csv(path: Path, form: CsvForm, delivery: Delivery) -> Iterator[_Piece]:
+def _csv(path: Path, form: CsvForm, delivery: Delivery) -> Iterator[Piece]:
     """The file in pieces: text columns from pyarrow's reader, each value then typed by its whole column in the piece."""
     import pyarrow as pa
     import pyarrow.csv as pacsv
@@ -213,17 +219,16 @@ def _csv(path: Path, form: CsvForm, delivery: Delivery) -> Iterator[_Piece]:
     bad: list[tuple[int, str, str]] = []
 
     def refuse(row: Any) -> str:
-        bad.append((row.number or 0, "fields", row.text or ""))
+        bad.append((row.number or 0, "fields", (row.text or "").replace(SPOILT, "\ufffd")))
         return "skip"
 
     as_readings = _as_readings(form.time_column, form.time_format, delivery.interface)
     read_time = time_reader(form.time_format or "", delivery.interface.term("zone")) if as_readings else None
 
-    def texts(handler: Any) -> Any:
+    def texts(source: Utf8, handler: Any) -> Any:
         return pacsv.open_csv(
-            path,
+            pa.PythonFile(source, "r"),
             read_options=pacsv.ReadOptions(
-                encoding="utf8" if form.encoding == "utf-8" else form.encoding,
                 column_names=list(form.columns),
                 skip_rows=1 if form.header else 0,
                 block_size=4 * 1024 * 1024,
@@ -237,56 +242,122 @@ def _csv(path: Path, form: CsvForm, delivery: Delivery) -> Iterator[_Piece]:
 
     try:
         kinds: dict[str, str] = {}
+        units: dict[str, str] = {}
         first = 2 if form.header else 1  # rows are numbered as an editor shows them
         if read_time is None:  # a table keeps one type a column: looked at once through before it is read
-            for batch in texts(lambda row: "skip"):
-                for name in form.columns:
-                    kind = _kind(_present(batch.column(name)), form.decimal)
-                    kinds[name] = kind if kinds.get(name, kind) == kind else _wider(kind, kinds[name])
-        for batch in texts(refuse):
-            refused, bad[:] = list(bad), []
-            yield from _slices(batch, form, read_time, kinds, delivery, refused, first)
-            first += batch.num_rows
+            with Utf8(path, form.encoding) as source:
+                for batch in texts(source, lambda row: "skip"):
+                    whole = batch.filter(pa.array(~_spoilt(batch))) if source.spoilt else batch
+                    for name in form.columns:
+                        kind = _kind(_present(whole.column(name)), form.decimal)
+                        kinds[name] = kind if kinds.get(name, kind) == kind else _wider(kind, kinds[name])
+        with Utf8(path, form.encoding) as source:
+            for batch in texts(source, refuse):
+                refused, bad[:] = list(bad), []
+                spoilt = _spoilt(batch) if source.spoilt else None
+                cut = _Cut(form, read_time, kinds, units, delivery)
+                yield from cut.pieces(batch, refused, spoilt, first)
+                first += batch.num_rows
         if bad:
             empty = pa.RecordBatch.from_pylist([], schema=reading_schema())
-            yield _Piece("readings", empty, len(bad), 0, list(bad))
+            yield Piece("readings", empty, len(bad), 0, list(bad))
     except (pa.ArrowInvalid, UnicodeDecodeError) as error:
         raise ConfigProblem("connect.file-unreadable", path=path.name, reason=str(error)[:200]) from error
 
 
-def _slices(
-    batch: pa.RecordBatch,
-    form: CsvForm,
-    read_time: ReadTime | None,
-    kinds: dict[str, str],
-    delivery: Delivery,
-    refused: list[tuple[int, str, str]],
-    first: int,
-) -> Iterator[_Piece]:
-    import pyarrow as pa
+def _spoilt(batch: pa.RecordBatch) -> Any:
+    """Which rows hold bytes that were no text."""
+    import numpy as np
+    import pyarrow.compute as pc
 
-    if read_time is None:
-        typed = [_typed_column(batch.column(name), form.decimal, kinds[name]) for name in form.columns]
-        table = pa.RecordBatch.from_arrays(typed, names=list(form.columns))
-        yield _Piece("table", table, table.num_rows + len(refused), table.num_rows, refused)
-        return
-    width = max(1, len(form.columns) - 1)
-    step = max(1, delivery.settings.file_batch_rows // width)
-    for begin in range(0, batch.num_rows, step):
-        part = batch.slice(begin, step)
-        bad, refused = refused, []
-        lines = part.num_rows + len(bad)
-        texts = part.column(form.time_column).to_pylist()
-        # a year that nanoseconds in 64 bits do not reach is no time either
-        times = [time if time is None or -(1 << 63) <= time < 1 << 63 else None for time in map(read_time, texts)]
-        bad.extend((first + begin + row, "time", texts[row]) for row, time in enumerate(times) if time is None)
+    found = np.zeros(batch.num_rows, bool)
+    for column in batch.columns:
+        found |= pc.match_substring(column, SPOILT).to_numpy(zero_copy_only=False)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """Batches of text cut into pieces that a log entry holds."""
+
+    form: CsvForm
+    read_time: ReadTime | None
+    kinds: dict[str, str]
+    """Type of each column of a table, or of each signal in narrow form so far."""
+    units: dict[str, str]
+    """Units told so far, in narrow form."""
+    delivery: Delivery
+
+    def pieces(
+        self, batch: pa.RecordBatch, refused: list[tuple[int, str, str]], spoilt: Any, first: int
+    ) -> Iterator[Piece]:
+        """The batch's pieces; ``first`` is the number of its first row, ``refused`` rows that were left out before it."""
+        import pyarrow as pa
+
+        form = self.form
+        if spoilt is not None:
+            for row in spoilt.nonzero()[0].tolist():
+                refused.append((first + row, "not-text", _row_text(batch, row, form.delimiter)))
+        if self.read_time is None:
+            whole = batch if spoilt is None else batch.filter(pa.array(~spoilt))
+            typed = [_typed_column(whole.column(name), form.decimal, self.kinds[name]) for name in form.columns]
+            table = pa.RecordBatch.from_arrays(typed, names=list(form.columns))
+            yield Piece("table", table, table.num_rows + len(refused), table.num_rows, refused)
+            return
+        width = 1 if form.narrow is not None else max(1, len(form.columns) - 1)
+        step = max(1, self.delivery.settings.file_batch_rows // width)
+        for begin in range(0, batch.num_rows, step):
+            part = batch.slice(begin, step)
+            bad, refused = refused, []
+            lines = part.num_rows + sum(1 for _, reason, _ in bad if reason == "fields")
+            texts = part.column(form.time_column).to_pylist()
+            if spoilt is not None:
+                texts = [
+                    None if wrong else text for text, wrong in zip(texts, spoilt[begin : begin + step], strict=True)
+                ]
+            # a year that nanoseconds in 64 bits do not reach is no time either
+            times = [None if text is None else self.read_time(text) for text in texts]
+            times = [time if time is None or -(1 << 63) <= time < 1 << 63 else None for time in times]
+            for row, (text, time) in enumerate(zip(texts, times, strict=True)):
+                if text is not None and time is None:
+                    bad.append((first + begin + row, "time", text))
+            yield self._readings(part, times, bad, lines, first + begin)
+
+    def _readings(
+        self, part: pa.RecordBatch, times: list[int | None], bad: list[tuple[int, str, str]], lines: int, first: int
+    ) -> Piece:
+        import pyarrow as pa
+
+        form, narrow, receive = self.form, self.form.narrow, self.delivery.clock.now()
+        if narrow is not None:
+            for row, name in enumerate(part.column(narrow.signal).to_pylist()):
+                if times[row] is not None and not name.strip():
+                    bad.append((first + row, "empty-key", _row_text(part, row, form.delimiter)))
+                    times[row] = None
         whole = part.filter(pa.array([time is not None for time in times], pa.bool_()))
-        columns = {
-            name: _typed_column(whole.column(name), form.decimal) for name in form.columns if name != form.time_column
-        }
         instants = pa.array([time for time in times if time is not None], pa.int64())
-        rows = melt(columns, instants, delivery.clock.now())
-        yield _Piece("readings", rows, lines, whole.num_rows, bad)
+        if narrow is None:
+            columns = {
+                name: _typed_column(whole.column(name), form.decimal)
+                for name in form.columns
+                if name != form.time_column
+            }
+            return Piece("readings", melt(columns, instants, receive), lines, whole.num_rows, bad)
+        signals = whole.column(narrow.signal)
+        units = units_in(signals, whole.column(narrow.unit), self.units) if narrow.unit is not None else {}
+        quality = whole.column(narrow.quality) if narrow.quality is not None else None
+        rows = narrow_rows(narrow, signals, whole.column(narrow.value), quality, instants, receive, self._typed)
+        return Piece("readings", rows, lines, whole.num_rows, bad, units)
+
+    def _typed(self, signal: str, texts: Any) -> Any:
+        """Values of one signal, typed by all of them in the piece and what earlier pieces showed."""
+        kind = _kind(_present(texts), self.form.decimal)
+        self.kinds[signal] = kind = _wider(kind, self.kinds.get(signal, "none")) if kind != "none" else "none"
+        return _typed_column(texts, self.form.decimal, kind)
+
+
+def _row_text(batch: pa.RecordBatch, row: int, delimiter: str) -> str:
+    return delimiter.join(str(column[row].as_py()) for column in batch.columns).replace(SPOILT, "\ufffd")
 
 
 def _present(texts: Any) -> Any:
@@ -337,136 +408,8 @@ def _typed_column(texts: Any, decimal: str, kind: str | None = None) -> Any:
     return bare
 
 
-def melt(columns: dict[str, Any], instants: Any, receive: int) -> pa.RecordBatch:
-    """One reading for each cell: signal is the column, a missing cell is a bad reading without a value."""
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    schema = reading_schema()
-    rows = len(instants)
-    parts: dict[str, list[Any]] = {field.name: [] for field in schema}
-    time_type = schema.field("source_time").type
-    for name, raw in columns.items():
-        column = raw.combine_chunks() if isinstance(raw, pa.ChunkedArray) else raw
-        status = pc.if_else(pc.is_valid(column), pa.scalar(GOOD, pa.uint32()), pa.scalar(BAD, pa.uint32()))
-        kind = column.type
-        home = (
-            "value_i64"
-            if pa.types.is_integer(kind)
-            else "value_f64"
-            if pa.types.is_floating(kind)
-            else "value_bool"
-            if pa.types.is_boolean(kind)
-            else "value_text"
-        )
-        parts["signal"].append(pa.array(np.full(rows, name, dtype=object), pa.string()))
-        parts["source_time"].append(instants.cast(time_type))
-        parts["server_time"].append(pa.nulls(rows, time_type))
-        parts["receive_time"].append(pa.array(np.full(rows, receive), pa.int64()).cast(time_type))
-        for target in ("value_f64", "value_i64", "value_text", "value_bool"):
-            type_ = schema.field(target).type
-            parts[target].append(column.cast(type_) if target == home else pa.nulls(rows, type_))
-        parts["status"].append(status)
-        parts["sequence"].append(pa.nulls(rows, pa.int64()))
-    if not columns:
-        return pa.RecordBatch.from_pylist([], schema=schema)
-    return pa.RecordBatch.from_arrays([pa.concat_arrays(parts[field.name]) for field in schema], schema=schema)
-
-
-def _parquet(path: Path, delivery: Delivery) -> tuple[dict[str, Any], Iterator[_Piece]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        file = pq.ParquetFile(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ConfigProblem("connect.file-unreadable", path=path.name, reason=str(error)[:200]) from error
-    schema = file.schema_arrow
-    column = delivery.interface.term("time_column") or next(
-        (field.name for field in schema if pa.types.is_timestamp(field.type)), None
-    )
-    if column is not None and (column not in schema.names or not pa.types.is_timestamp(schema.field(column).type)):
-        column = None
-    facts = {"columns": len(schema), "rows": file.metadata.num_rows, "time_column": column, "time_format": None}
-    return facts, _parquet_pieces(path, file, column, delivery)
-
-
-def _parquet_pieces(path: Path, file: Any, column: str | None, delivery: Delivery) -> Iterator[_Piece]:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    as_readings = column is not None and delivery.interface.term("as") != "table"
-    width = max(1, len(file.schema_arrow) - 1) if as_readings else 1
-    done = 0
-    with file:
-        try:
-            for batch in file.iter_batches(batch_size=max(1, delivery.settings.file_batch_rows // width)):
-                bad: list[tuple[int, str, str]] = []
-                if not as_readings:
-                    yield _Piece("table", batch, batch.num_rows, batch.num_rows, bad)
-                    continue
-                times = batch.column(column)
-                if times.null_count:
-                    empty = pc.indices_nonzero(pc.is_null(times)).to_pylist()
-                    bad = [(done + row, "time", "") for row in empty]
-                whole = batch.filter(pc.is_valid(times))
-                instants = whole.column(column).cast(pa.timestamp("ns", tz=times.type.tz)).cast(pa.int64())
-                columns = {name: cells(whole.column(name)) for name in batch.schema.names if name != column}
-                yield _Piece(
-                    "readings", melt(columns, instants, delivery.clock.now()), batch.num_rows, whole.num_rows, bad
-                )
-                done += batch.num_rows
-        except (pa.ArrowInvalid, OSError) as error:
-            raise ConfigProblem("connect.file-unreadable", path=path.name, reason=str(error)[:200]) from error
-
-
-def cells(column: Any) -> Any:
-    """A Parquet column as one of the four value types; not-a-number becomes missing, anything else its text."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    kind = column.type
-    if pa.types.is_dictionary(kind):
-        return cells(column.dictionary_decode())
-    if pa.types.is_floating(kind):
-        wide = column.cast(pa.float64())
-        return pc.if_else(pc.is_finite(wide), wide, pa.scalar(None, pa.float64()))
-    if pa.types.is_uint64(kind):
-        try:
-            return column.cast(pa.int64())
-        except pa.ArrowInvalid:
-            return column.cast(pa.string())
-    if pa.types.is_integer(kind):
-        return column.cast(pa.int64())
-    if pa.types.is_boolean(kind) or pa.types.is_string(kind):
-        return column
-    try:
-        return column.cast(pa.string())
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        return pa.array([None if value is None else str(value) for value in column.to_pylist()], pa.string())
-
-
 def _as_readings(column: str | None, form: str | None, interface: Interface) -> bool:
     return column is not None and form not in (None, "ambiguous") and interface.term("as") != "table"
-
-
-def _encoding(raw: bytes, wanted: str | None) -> tuple[str, bool]:
-    for mark, name in ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be")):
-        if raw.startswith(mark):
-            return wanted or name, True
-    if wanted:
-        return wanted, False
-    cut = raw[: raw.rfind(b"\n") + 1] or raw
-    for name in ("utf-8", "gb18030"):
-        try:
-            text = cut.decode(name)
-        except UnicodeDecodeError:
-            continue
-        # western text often decodes as GB18030 by accident; then it shows hardly any Chinese
-        if name == "utf-8" or sum("\u4e00" <= char <= "\u9fff" for char in text) >= 2:
-            return name, False
-    return "cp1252", False
 
 
 def _delimiter(lines: Sequence[str]) -> str:
