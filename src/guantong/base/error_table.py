@@ -103,42 +103,6 @@ ERRORS: dict[str, ErrorRow] = {
         "This is not a sealed file of guantong.", "Give the file that guantong backup wrote.",
         "这不是 guantong 的加密文件。", "请提供由 guantong backup 写出的文件。"),
     # records
-    "exchange.invitation-refused": ErrorRow(
-        "refused", 403, 1,
-        "The invitation is not accepted: {reason}.", "Ask the leader of the space for a new link; each link works once.",
-        "邀请未被接受：{reason}。", "请向空间发起方索取新的链接，每个链接只能用一次。"),
-    "exchange.invitation-unreadable": ErrorRow(
-        "skip", 400, 4,
-        "“{link}” is no invitation to a space.", "Copy the whole link, with what stands behind the #, and put it in quotation marks.",
-        "“{link}” 不是空间邀请链接。", "请复制完整链接（包括 # 之后的部分），并加上引号。"),
-    "exchange.member-unknown": ErrorRow(
-        "refused", 404, 1,
-        "{member} is no member of this space.", "Look at the members: guantong space members",
-        "{member} 不是本空间成员。", "请查看成员列表：guantong space members"),
-    "exchange.relay-away": ErrorRow(
-        "retry", 503, 3,
-        "{name} is not connected to its relay now.", "Nothing is lost: messages wait and are sent again; it connects by itself when its node runs.",
-        "{name} 目前未连接到中转节点。", "消息不会丢失，将排队重发；对方节点运行时会自行连接。"),
-    "exchange.relay-lost": ErrorRow(
-        "retry", 503, 3,
-        "The relay at {relay} can't be reached: {reason}.", "The node goes on trying; partners' messages wait until it is back. Check this PC's way to the internet.",
-        "无法连接位于 {relay} 的中转节点：{reason}。", "节点会继续重试，伙伴的消息将排队等待；请检查本机的外网连接。"),
-    "exchange.relay-name-late": ErrorRow(
-        "config", 409, 2,
-        "This node already runs under another name ({did}), and a relayed address would change it.", "Join from an empty directory (--directory), or give the node its own address (web.public-url) and join with --direct.",
-        "本节点已以其他标识（{did}）运行，使用中转地址会改变其标识。", "请在空目录（--directory）中加入，或为节点配置自己的地址（web.public-url）并用 --direct 加入。"),
-    "exchange.relay-refused": ErrorRow(
-        "refused", 403, 1,
-        "The relay refuses: {reason}.", "Ask the leader of the space, or choose another name with --name.",
-        "中转节点拒绝：{reason}。", "请联系空间发起方，或用 --name 另选名称。"),
-    "exchange.space-name": ErrorRow(
-        "skip", 400, 4,
-        "A space can't be called “{name}”.", "Choose a name of 1 to 120 characters.",
-        "空间名称不能是“{name}”。", "请取 1 到 120 个字符的名称。"),
-    "exchange.space-unknown": ErrorRow(
-        "refused", 404, 1,
-        "This node leads no space.", "Found one first: guantong space init NAME",
-        "本节点未发起任何空间。", "请先发起空间：guantong space init 名称"),
     "records.conflict": ErrorRow(
         "retry", 409, 3,
         "{table} {key} changed meanwhile; it is no longer {expected}.", "Read it again and decide anew.",
@@ -573,6 +537,10 @@ ERRORS: dict[str, ErrorRow] = {
         "refused", 400, 1,
         "This catalogue filter is not understood.", "Ask without a filter, or with an EDC QuerySpec.",
         "无法识别该目录过滤条件。", "请不带过滤条件查询，或使用 EDC QuerySpec。"),
+    "exchange.fingerprint-refused": ErrorRow(
+        "refused", 409, 1,
+        "No fingerprint can be given to this copy: {reason}.", "State the column, what makes a row itself, and the measuring resolution of each series.",
+        "无法为该副本加入指纹：{reason}。", "请声明数值列、行标识列以及每个序列的测量分辨率。"),
     "exchange.flow-known": ErrorRow(
         "refused", 409, 1,
         "There is a data flow for the process {process} already.", "Ask for its status, or begin a new process.",
@@ -609,6 +577,18 @@ ERRORS: dict[str, ErrorRow] = {
         "refused", 404, 1,
         "There is no guest {guest} here.", "List the guests with `guantong guests list`, or invite one with `guantong space invite --guest`.",
         "此处没有访客方 {guest}。", "请用 `guantong guests list` 查看，或用 `guantong space invite --guest` 邀请。"),
+    "exchange.invitation-refused": ErrorRow(
+        "refused", 403, 1,
+        "The invitation is not accepted: {reason}.", "Ask the leader of the space for a new link; each link works once.",
+        "邀请未被接受：{reason}。", "请向空间发起方索取新的链接，每个链接只能用一次。"),
+    "exchange.invitation-unreadable": ErrorRow(
+        "skip", 400, 4,
+        "“{link}” is no invitation to a space.", "Copy the whole link, with what stands behind the #, and put it in quotation marks.",
+        "“{link}” 不是空间邀请链接。", "请复制完整链接（包括 # 之后的部分），并加上引号。"),
+    "exchange.member-unknown": ErrorRow(
+        "refused", 404, 1,
+        "{member} is no member of this space.", "Look at the members: guantong space members",
+        "{member} 不是本空间成员。", "请查看成员列表：guantong space members"),
     "exchange.message-invalid": ErrorRow(
         "refused", 400, 1,
         "The message is not a valid {message}: {reason}.", "Compare it with the Dataspace Protocol 2025-1.",
@@ -673,6 +653,30 @@ ERRORS: dict[str, ErrorRow] = {
         "refused", 400, 1,
         "The usage record is not acceptable: {reason}.", "Compare both sides' records of the transfer.",
         "用量记录无法接受：{reason}。", "请比对双方的传输记录。"),
+    "exchange.relay-away": ErrorRow(
+        "retry", 503, 3,
+        "{name} is not connected to its relay now.", "Nothing is lost: messages wait and are sent again; it connects by itself when its node runs.",
+        "{name} 目前未连接到中转节点。", "消息不会丢失，将排队重发；对方节点运行时会自行连接。"),
+    "exchange.relay-lost": ErrorRow(
+        "retry", 503, 3,
+        "The relay at {relay} can't be reached: {reason}.", "The node goes on trying; partners' messages wait until it is back. Check this PC's way to the internet.",
+        "无法连接位于 {relay} 的中转节点：{reason}。", "节点会继续重试，伙伴的消息将排队等待；请检查本机的外网连接。"),
+    "exchange.relay-name-late": ErrorRow(
+        "config", 409, 2,
+        "This node already runs under another name ({did}), and a relayed address would change it.", "Join from an empty directory (--directory), or give the node its own address (web.public-url) and join with --direct.",
+        "本节点已以其他标识（{did}）运行，使用中转地址会改变其标识。", "请在空目录（--directory）中加入，或为节点配置自己的地址（web.public-url）并用 --direct 加入。"),
+    "exchange.relay-refused": ErrorRow(
+        "refused", 403, 1,
+        "The relay refuses: {reason}.", "Ask the leader of the space, or choose another name with --name.",
+        "中转节点拒绝：{reason}。", "请联系空间发起方，或用 --name 另选名称。"),
+    "exchange.space-name": ErrorRow(
+        "skip", 400, 4,
+        "A space can't be called “{name}”.", "Choose a name of 1 to 120 characters.",
+        "空间名称不能是“{name}”。", "请取 1 到 120 个字符的名称。"),
+    "exchange.space-unknown": ErrorRow(
+        "refused", 404, 1,
+        "This node leads no space.", "Found one first: guantong space init NAME",
+        "本节点未发起任何空间。", "请先发起空间：guantong space init 名称"),
     "exchange.template-refused": ErrorRow(
         "refused", 400, 1,
         "The query template is refused: {what}: {reason}.", "A template is one aggregate over the view data; see docs/how-to/algorithm-to-data.md.",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-__all__ = ["Http", "Response", "Stream"]
+__all__ = ["Dial", "Http", "Response", "Socket", "Stream"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +63,23 @@ class Http(Protocol):
     ) -> AbstractAsyncContextManager[Stream]:
         """Send and read the body in pieces; ``timeout_s`` bounds the wait for each piece."""
         ...
+
+
+class Socket(Protocol):
+    """A connection that carries whole messages both ways (RFC 6455, binary)."""
+
+    async def send(self, message: bytes) -> None:
+        """Send one message, once there is room. Raises OSError where the connection has ended."""
+        ...
+
+    async def receive(self) -> bytes | None:
+        """The next message, None where the connection has ended."""
+        ...
+
+    async def close(self) -> None:
+        """End it."""
+        ...
+
+
+Dial = Callable[[str, Mapping[str, str]], AbstractAsyncContextManager[Socket]]
+"""Opens a connection to an https (or loopback http) address, with these headers; what it raises is what :class:`Http` raises."""

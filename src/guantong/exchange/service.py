@@ -24,6 +24,8 @@ from guantong.exchange import messages
 from guantong.exchange.amendments import AMENDMENT_KIND, Amendments
 from guantong.exchange.catalogue import Shelf, read_catalogue
 from guantong.exchange.dataplane import DataPlane
+from guantong.exchange.deliveries import Deliveries
+from guantong.exchange.fingerprint import Marks
 from guantong.exchange.guests import Guests
 from guantong.exchange.hosting import RECEIPT_KIND, SEND_KIND, Hosted, Hosting, checked_address
 from guantong.exchange.identity import Identity, did_document
@@ -61,7 +63,9 @@ from guantong.exchange.ports import (
     no_rows,
 )
 from guantong.exchange.push import Pushes
+from guantong.exchange.queries import Queries
 from guantong.exchange.receipts import Receipts
+from guantong.exchange.relay import Relay
 from guantong.exchange.signaling import PULL_KIND, SIGNAL_KIND, Flows
 from guantong.exchange.space import Spaces
 from guantong.exchange.tables import PRODUCTS
@@ -115,12 +119,16 @@ class Exchange:
         self._negotiations = Negotiations(self.hosting, self._find_product)
         self._transfers = Transfers(self.hosting, self._negotiations)
         self._receipts = Receipts(self.hosting, self._negotiations, self._transfers)
-        self._plane = DataPlane(self.hosting, self._negotiations, self._transfers, self._receipts)
+        self.queries = Queries(self.hosting, self._receipts)
+        self.marks = Marks(self.hosting)
+        deliveries = Deliveries(self.hosting, self.queries, self.marks)
+        self._plane = DataPlane(self.hosting, self._negotiations, self._transfers, self._receipts, deliveries)
         self.inquiry = Inquiry(self.hosting)
         self.wallet = self.hosting.wallet
         self.issuer = Issuer(self.hosting)
         self.spaces = Spaces(self.hosting, self.issuer)
         self.spaces.remade = self._remade
+        self.relay = Relay(self.hosting, self.spaces)
         self.guests = Guests(self.hosting, self.spaces)
         self.moving = Moving(self.hosting)
         outbox.register(MOVE_KIND, self.moving.carry)
@@ -182,6 +190,8 @@ class Exchange:
         await self.hosting.tokens.start()
         await self.wallet.start()
         await self.spaces.start()
+        await self.guests.start()
+        await self.relay.start()
         await self.planes.start()
         await self.amendments.start()
         for participant, shelf in self._shelves.items():
@@ -196,6 +206,7 @@ class Exchange:
     async def stop(self) -> None:
         """Finish the usage records of deliveries that have ended."""
         await self._plane.stop()
+        self.queries.close()
 
     # -- who calls, and requests of other stages in the exchange's name
 
@@ -372,9 +383,16 @@ class Exchange:
                     return process
                 await self._wait(changed, pid, end, states, process.state)
 
-    def pull(self, participant: str, transfer_id: str, *, purpose: str = "") -> AsyncIterator[pa.RecordBatch]:
-        """The data of a started transfer as record batches, counted for the receipt."""
-        return self._plane.pull(participant, transfer_id, purpose=purpose)
+    def pull(
+        self,
+        participant: str,
+        transfer_id: str,
+        *,
+        purpose: str = "",
+        parameters: Mapping[str, str] | None = None,
+    ) -> AsyncIterator[pa.RecordBatch]:
+        """The data of a started transfer as record batches, counted for the receipt; ``parameters``: of the contract's query template."""
+        return self._plane.pull(participant, transfer_id, purpose=purpose, parameters=parameters)
 
     def pull_bytes(
         self, participant: str, transfer_id: str, *, accept: str = "*/*", purpose: str = ""
@@ -548,8 +566,11 @@ class Exchange:
             raise Refused("exchange.participant-unknown", participant=participant)
         return shelf
 
-    async def _find_product(self, participant: str, caller: str, offer_id: str, dataset_id: str) -> Product | None:
-        return self._shelf(participant).find(caller, self._clock.now(), offer_id=offer_id, dataset_id=dataset_id)
+    async def _find_product(
+        self, participant: str, caller: Participant, offer_id: str, dataset_id: str
+    ) -> Product | None:
+        facts = self.hosting.facts(participant, caller.did, caller.claims)
+        return self._shelf(participant).find(facts, offer_id=offer_id, dataset_id=dataset_id)
 
     async def _wait(
         self, changed: asyncio.Future[None], pid: str, end: float, wanted: Sequence[str], state: str

@@ -42,6 +42,11 @@ class Asked:
         text = self._scope["query_string"]
         return dict(parse_qsl(text.decode("latin-1"), keep_blank_values=True)) if text else {}
 
+    @property
+    def query_string(self) -> str:
+        """The query as it was sent."""
+        return str(self._scope["query_string"].decode("latin-1"))
+
     async def stream(self) -> AsyncIterator[bytes]:
         """The body in pieces. Raises OSError where the caller leaves before its end."""
         more = True

@@ -266,8 +266,10 @@ class Spaces:
             )
             step.record(Entry(INVITATION_ENDED, {"invitation": found[0].id, "state": "withdrawn", "by": ""}))
 
-    async def invitation(self, participant: str, code: str, kind: str, *, by: str = "") -> Invitation:
-        """The open invitation of a code, or the one that ``by`` has used itself (its answer was lost).
+    async def invitation(
+        self, participant: str, code: str, kind: str, *, by: str = "", looking: bool = False
+    ) -> Invitation:
+        """The open invitation of a code, or the one that ``by`` has used itself (its answer was lost); who only looks may see a used one.
 
         Raises Refused ``exchange.invitation-refused``: unknown, used, withdrawn, too old, all alike.
         """
@@ -276,7 +278,7 @@ class Spaces:
         )
         found = None if row is None else _invitation(row)
         if found is not None and found.kind == kind:
-            if found.state == "used" and by and found.used_by == by:
+            if found.state == "used" and (looking or (by and found.used_by == by)):
                 return found
             if found.state == "open" and found.until > self._hosting.clock.now():
                 return found
@@ -295,7 +297,7 @@ class Spaces:
 
     async def offered(self, participant: str, code: str, kind: str) -> dict[str, Any]:
         """What the holder of a link is told before it decides."""
-        invitation = await self.invitation(participant, code, kind)
+        invitation = await self.invitation(participant, code, kind, looking=True)
         space = next((one for one in self._spaces.get(participant, ()) if one.role == "leader"), None)
         return {
             "type": "SpaceOffer",
@@ -514,6 +516,7 @@ def _object(response: Response) -> dict[str, Any]:
     if response.status >= 500 or response.status == 429:
         raise Retryable("exchange.partner-busy", partner="leader", status=response.status, message="space")
     if not 200 <= response.status < 300 or not isinstance(body, dict):
-        told = body.get("detail") or body.get("title") if isinstance(body, dict) else None
-        raise Refused("exchange.invitation-refused", reason=str(told or f"the answer is {response.status}")[:300])
+        told = body.get("title") if isinstance(body, dict) else None
+        reason = str(told or f"the answer is {response.status}").removeprefix("The invitation is not accepted: ")
+        raise Refused("exchange.invitation-refused", reason=reason[:300].rstrip("."))
     return body

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from guantong.base.errors import GuantongError
 from guantong.exchange.messages import decode
@@ -72,12 +74,71 @@ def space_routes(exchange: Exchange, participant: str) -> list[BaseRoute]:
         """What to do with the link."""
         return Answer(_PAGE.encode(), media_type="text/html; charset=utf-8")
 
+    async def relay_claim(request: Asked, body: dict[str, Any]) -> Answer:
+        """Have a document hosted, and requests relayed."""
+        return _json(await exchange.relay.claim(participant, body))
+
+    async def relayed_did(request: Asked, body: dict[str, Any]) -> Answer:
+        """The DID document of a company behind the relay."""
+        found = exchange.relay.document(participant, request.path_params["name"])
+        return Answer(orjson.dumps(found), media_type="application/did+json")
+
+    async def relayed(request: Asked) -> Answer:
+        """What a company behind the relay answers."""
+        try:
+            return await exchange.relay.forward(participant, request)
+        except GuantongError as failure:
+            again = {"retry-after": "5"} if failure.status == 503 else None
+            return Answer(
+                orjson.dumps(failure.problem()), failure.status, headers=again, media_type="application/problem+json"
+            )
+
+    async def relay_link(socket: WebSocket) -> None:
+        name = socket.path_params["name"]
+        try:
+            await exchange.relay.may_connect(participant, name, socket.headers.get("authorization", ""))
+        except GuantongError:
+            await socket.close(1008)  # before it is accepted: the answer is 403
+            return
+        await socket.accept()
+        await exchange.relay.serve(participant, name, _Socket(socket))
+
     return [
+        Route(f"{PATH}/relay", endpoint(relay_claim), methods=["POST"]),
+        WebSocketRoute(f"{PATH}/relay/{{name}}", relay_link),
+        Route("/p/{name}/did.json", endpoint(relayed_did), methods=["GET"]),
+        Route("/p/{name}/{path:path}", Endpoint(relayed), methods=["GET", "POST", "PUT", "DELETE"]),
         Route(f"{PATH}/join", Endpoint(page), methods=["GET"]),
         Route(f"{PATH}/join", endpoint(join), methods=["POST"]),
         Route(f"{PATH}/offer", endpoint(offer), methods=["POST"]),
         Route(f"{PATH}/members", endpoint(members), methods=["GET"]),
     ]
+
+
+class _Socket:
+    """``base.wire.Socket`` over Starlette's."""
+
+    def __init__(self, socket: WebSocket) -> None:
+        self._socket = socket
+
+    async def send(self, message: bytes) -> None:
+        try:
+            await self._socket.send_bytes(message)
+        except (WebSocketDisconnect, RuntimeError) as error:  # the framework's word for: it has ended
+            raise OSError("the connection has ended") from error
+
+    async def receive(self) -> bytes | None:
+        try:
+            found = await self._socket.receive()
+        except RuntimeError:
+            return None
+        if found["type"] == "websocket.disconnect":
+            return None
+        return found.get("bytes") or b""
+
+    async def close(self) -> None:
+        with contextlib.suppress(RuntimeError):  # closed already
+            await self._socket.close()
 
 
 async def _body(request: Asked) -> bytes:
