@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -78,6 +79,7 @@ WIRES: tuple[Wire, ...] = (
     ),
     Wire("prove.FactorOf", "watch", "factor(name) -> emission factor with basis, year and source, for kgCO2e per part"),
     Wire("exchange.Answerer", "watch", "answer(participant, question) -> one scalar: days of supply"),
+    Wire("exchange.ProofOf", "prove", "(participant, leaf) -> proof and the log's key: what a guest takes along"),
     Wire(
         "exchange.Exchange.on_change",
         "prove",
@@ -114,6 +116,7 @@ class Node:
         from guantong.connect.service import Connect
         from guantong.describe.model import DescribeSettings
         from guantong.describe.service import Describe
+        from guantong.exchange.guest_rows import GuestRows
         from guantong.exchange.identity import did_of
         from guantong.exchange.keyring import FILE, load_keys
         from guantong.exchange.model import ExchangeSettings
@@ -132,7 +135,7 @@ class Node:
         from guantong.prove.figure_trade import FigureTrade
         from guantong.prove.figures import Figures
         from guantong.prove.model import ProveKeys, ProveSettings
-        from guantong.prove.papers import ExchangePapers
+        from guantong.prove.papers import ExchangePapers, proof_of
         from guantong.prove.service import Prove
         from guantong.records.outbox import Outbox, OutboxSettings
         from guantong.records.schema import migrate
@@ -235,6 +238,9 @@ class Node:
             settings=prove_settings,
         )
         self.prove.rounds.anchors = anchors.chosen(self.prove.settings, self.http, self.clock)
+        self.exchange.guests.serve(
+            self.directory / "guests", GuestRows(self.connect, self.keep, self.fuse), partial(proof_of, self.prove)
+        )
         partners = ExchangePartners(self.exchange)
         self.settle = Settle(self.records, partners, partners, self.clock, config.section("settle", SettleSettings))
         self.disputes = Disputes(self.settle)
@@ -486,7 +492,7 @@ class Node:
         return rows
 
     async def _keep_delivered(self, transfer: Any, batch: Any, source: str) -> int:
-        from guantong.base.batch import Batch, measurement_schema, reading_schema
+        from guantong.base.batch import Batch, as_arrived, measurement_schema, reading_schema
 
         kind = "measurements" if "characteristic" in batch.schema.names else "readings"
         schema = measurement_schema() if kind == "measurements" else reading_schema()
@@ -495,7 +501,7 @@ class Node:
             "partner": transfer.partner,
             "file": f"delivery:{transfer.pid}",
         }
-        arrived = Batch(source, kind, _as_arrived(batch, schema, self.clock.now()), note)
+        arrived = Batch(source, kind, as_arrived(batch, schema, self.clock.now()), note)
         return await self.keep.take(self.participant, arrived)
 
     # -- what crosses against the order (WIRES)
@@ -664,26 +670,6 @@ class Node:
             await self.prove.add_peer(
                 participant, negotiation.partner, await self.settle.partners.partner_key(negotiation.partner), address
             )
-
-
-def _as_arrived(batch: Any, schema: Any, now: int) -> Any:
-    """A partner's delivery in the columns of an own source's batch; what the partner does not say stays null."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    columns = []
-    for wanted in schema:
-        if wanted.name == "receive_time":
-            column = pa.array([now] * batch.num_rows, pa.int64()).cast(wanted.type)
-        elif wanted.name == "source_time" and "source_ns" in batch.schema.names:
-            whole = batch.column("source_time").cast(pa.timestamp("ns", tz="UTC")).cast(pa.int64())
-            column = pc.add(whole, batch.column("source_ns").cast(pa.int64())).cast(wanted.type)
-        elif wanted.name in batch.schema.names:
-            column = batch.column(wanted.name).cast(wanted.type)
-        else:
-            column = pa.nulls(batch.num_rows, wanted.type)
-        columns.append(column)
-    return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def _write_whole(path: Path, text: str) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["BAD", "GOOD", "UNCERTAIN", "Batch", "measurement_schema", "reading_schema"]
+__all__ = ["BAD", "GOOD", "UNCERTAIN", "Batch", "as_arrived", "measurement_schema", "reading_schema"]
 
 GOOD, UNCERTAIN, BAD = 0x00000000, 0x40000000, 0x80000000
 """OPC UA StatusCode severities (Part 4, 7.39); a status column always holds such a code. UNAVAILABLE is ``BAD``, never zero."""
@@ -103,3 +103,23 @@ def measurement_schema() -> pa.Schema:
             pa.field("receive_time", time, nullable=False),
         ]
     )
+
+
+def as_arrived(batch: pa.RecordBatch, schema: pa.Schema, now: int) -> pa.RecordBatch:
+    """A partner's delivery in the columns of an own source's batch; what the partner does not say stays null. ``now``: ns."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    columns = []
+    for wanted in schema:
+        if wanted.name == "receive_time":
+            column = pa.array([now] * batch.num_rows, pa.int64()).cast(wanted.type)
+        elif wanted.name == "source_time" and "source_ns" in batch.schema.names:
+            whole = batch.column("source_time").cast(pa.timestamp("ns", tz="UTC")).cast(pa.int64())
+            column = pc.add(whole, batch.column("source_ns").cast(pa.int64())).cast(wanted.type)
+        elif wanted.name in batch.schema.names:
+            column = batch.column(wanted.name).cast(wanted.type)
+        else:
+            column = pa.nulls(batch.num_rows, wanted.type)
+        columns.append(column)
+    return pa.RecordBatch.from_arrays(columns, schema=schema)

@@ -14,7 +14,7 @@ import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from sqlalchemy import and_, select, update
@@ -33,11 +33,12 @@ from guantong.records.tables import LEAVES
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from guantong.exchange.guest_rows import GuestRows
     from guantong.exchange.hosting import Hosting
     from guantong.exchange.space import Spaces
     from guantong.records.service import Row, Step
 
-__all__ = ["FORMS", "Guests", "Kept", "ProofOf", "Rows"]
+__all__ = ["FORMS", "Guests", "ProofOf"]
 
 FORMS = ("csv", "qif")
 """Forms of file that a guest may share; others are refused before anything reads them."""
@@ -48,22 +49,6 @@ DEFAULT = Terms(
     "Used for this purpose only, not passed on, and no longer after you revoke. / 仅用于此目的，不转交他人；您撤销后即停止使用。",
 )
 _SAFE = re.compile(r"[^\w.() -]+")
-
-
-class Kept(Protocol):
-    """Reads a file into a participant's durable log and has it fused (connect's and fuse's, through ``node.py``)."""
-
-    async def __call__(self, participant: str, source: str, path: Path) -> tuple[int, int]:
-        """Rows taken and rows quarantined."""
-        ...
-
-
-class Rows(Protocol):
-    """The rows that a participant keeps under one source (keep's, through ``node.py``)."""
-
-    async def __call__(self, participant: str, source: str) -> pa.Table:
-        """Measurements, or readings with their signals' names."""
-        ...
 
 
 ProofOf = Callable[[str, int], Awaitable[tuple[str, str]]]
@@ -79,10 +64,19 @@ class Guests:
         self._records = hosting.records
         self.folder: Path | None = None
         """Where the files that guests share are stored."""
-        self.keep: Kept | None = None
-        self.rows: Rows | None = None
-        self.prove: ProofOf | None = None
+        self.kept: GuestRows | None = None
+        """Where their rows are kept."""
+        self._prove: ProofOf | None = None
         self._locks: weakref.WeakValueDictionary[tuple[str, str], asyncio.Lock] = weakref.WeakValueDictionary()
+
+    def serve(self, folder: Path, kept: GuestRows, prove: ProofOf) -> None:
+        """Take files from now on. ``folder``: where they are stored as they came."""
+        self.folder, self.kept, self._prove = folder, kept, prove
+
+    async def start(self) -> None:
+        """Go on with the guests there are."""
+        if self.kept is not None:
+            await self.kept.follow(await self.known())
 
     async def known(self) -> list[str]:
         """Every guest of this node."""
@@ -140,14 +134,14 @@ class Guests:
         }
         if share.state != "shared" or purpose not in allowed:
             raise Refused("exchange.guest-not-shared", share=share.file, purpose=purpose[:80])
-        assert self.rows is not None
+        assert self.kept is not None
         async with self._records.step(participant) as step:
             # the writer looks again: a revocation that came meanwhile wins
             step.update(
                 GUEST_SHARES, {"id": share.id}, {"uses": share.uses + 1, "used_at": step.at}, expect={"state": "shared"}
             )
             step.record(Entry(GUEST_USED, {"guest": share.guest, "share": share.id, "purpose": purpose, "by": by}))
-        return await self.rows(share.guest, share.source)
+        return await self.kept.rows(share.guest, share.source)
 
     # -- what there is
 
@@ -270,7 +264,7 @@ class Guests:
         Raises Retryable ``exchange.guest-papers-later`` while the tree lags behind.
         """
         await self.guest(participant, did)
-        assert self.prove is not None
+        assert self._prove is not None
         rows = await self._records.rows(
             select(GUEST_STATEMENTS.c.envelope, GUEST_STATEMENTS.c.leaf, LEAVES.c.leaf.label("entry"))
             .join(
@@ -284,7 +278,7 @@ class Guests:
         )
         entries, log_key = [], ""
         for row in rows:
-            proof, log_key = await self.prove(participant, int(row["leaf"]))
+            proof, log_key = await self._prove(participant, int(row["leaf"]))
             entries.append({"leaf": bytes(row["entry"]).decode(), "proof": proof})
         return {
             "v": 1,
@@ -390,12 +384,12 @@ class Guests:
             raise Refused("exchange.guest-file-refused", reason="it is not the file that was signed")
         path = await asyncio.to_thread(self._store, statement.guest, str(file["name"]), data)
         source = "guest/" + sha256(data).hex()[:16]
-        assert self.keep is not None
+        assert self.kept is not None
         try:
             form = await asyncio.to_thread(form_of, path)
             if form not in FORMS:
                 raise Refused("exchange.guest-file-refused", reason=f"{form} is not one of {', '.join(FORMS)}")
-            rows, quarantined = await self.keep(statement.guest, source, path)
+            rows, quarantined = await self.kept.take(statement.guest, source, path)
             if not rows:
                 raise Refused("exchange.guest-file-refused", reason="no row of it could be read")
         except (ConfigProblem, Skippable, Refused) as error:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from guantong.exchange.model import Agreement, Receipt
 from guantong.prove import rules
 
-__all__ = ["Contracts", "ExchangePapers"]
+if TYPE_CHECKING:
+    from guantong.prove.service import Prove
+
+__all__ = ["Contracts", "ExchangePapers", "proof_of"]
 
 
 class Contracts(Protocol):
@@ -48,3 +51,10 @@ class ExchangePapers:
                 state=receipt.state,
             )
         return found
+
+
+async def proof_of(prove: Prove, participant: str, leaf: int) -> tuple[str, str]:
+    """The proof of a leaf under the newest checkpoint as text (tlog-proof), and the log's verifier key."""
+    await prove.catch_up(participant)
+    proof = await prove.inclusion(participant, leaf)
+    return proof.to_bytes().decode(), str(prove.keys_of(participant)[0])
