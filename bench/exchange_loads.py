@@ -70,6 +70,7 @@ async def between_nodes(exchanges: int, at_once: int) -> dict[str, Any]:
 def catalogue() -> dict[str, Any]:
     """A page of a shelf of ten thousand offers."""
     from guantong.exchange.catalogue import Shelf, Wanted
+    from guantong.exchange.facts import Facts
     from guantong.exchange.model import Product
 
     shelf = Shelf("did:web:me.example", "https://me.example/dsp/2025-1")
@@ -81,7 +82,7 @@ def catalogue() -> dict[str, Any]:
         for number in range(50):
             offset = Wanted(offset=(number * 500) % (OFFERS - size + 1))
             began, worked = time.perf_counter(), time.thread_time()
-            body, *_ = shelf.page(PARTNER, 0, offset, size)
+            body, *_ = shelf.page(Facts(PARTNER, 0), offset, size)
             taken.append((time.perf_counter() - began) * 1000)
             cpu.append((time.thread_time() - worked) * 1000)
         found[name] = {"first": taken[0], "p50": statistics.median(taken), "max": max(taken[1:]), "bytes": len(body)}

@@ -525,7 +525,7 @@ class Node:
                 subject=access.subject,
                 action=access.action,
                 resource=f"dataset:{access.dataset_id}",
-                context={"purpose": access.purpose, "agreement": access.agreement_id, "uses": access.uses},
+                context=access.context(),
                 claims=dict(access.claims),
             ),
             await self._permits(access),

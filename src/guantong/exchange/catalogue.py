@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from guantong.base.errors import Refused
+from guantong.exchange.facts import Facts
 from guantong.exchange.messages import CONTEXT
 from guantong.exchange.model import Catalogue, CatalogueOffer, Product
 from guantong.exchange.policy import Terms, compile_policy, with_contract
@@ -38,23 +39,36 @@ class _Shown:
     place: int
     """Its place in the order of offering."""
 
-    def only_for(self) -> frozenset[str] | None:
-        """The callers whom alone it is shown to; None: everybody identified."""
-        named, hidden_but = self.terms.recipients, self.visible_to
-        if named is None or hidden_but is None:
-            return hidden_but if named is None else named
-        return named & hidden_but
+    def listed_under(self) -> list[tuple[str, str]] | None:
+        """The facts of callers of which one must be so for it to be shown, None where that can't be told by one fact alone."""
+        named = self.visible_to
+        wider: list[tuple[str, str]] | None = None
+        for check in self.terms.by_point["catalogue"]:
+            if check.test == "any" and check.fact == "did":
+                named = frozenset(check.values) if named is None else named & frozenset(check.values)
+            elif check.test == "any" and wider is None:
+                wider = [(check.fact, value) for value in dict.fromkeys(check.values)]
+        return wider if named is None else [("did", caller) for caller in named]
 
-    def is_for(self, caller: str, at: int) -> bool:
+    @property
+    def settled(self) -> bool:
+        """Whether the list it stands in says all: nothing but names decides."""
+        return all(check.test == "any" and check.fact == "did" for check in self.terms.by_point["catalogue"])
+
+    def is_for(self, caller: Facts) -> bool:
         """Whether a caller may see it: not hidden from it, and its own terms not already refusing it."""
-        terms = self.terms
-        return (
-            (self.visible_to is None or caller in self.visible_to)
-            and (terms.recipients is None or caller in terms.recipients)
-            and (terms.not_after is None or at <= terms.not_after)
+        return (self.visible_to is None or caller.did in self.visible_to) and not self.terms.refusal(
+            "catalogue", caller
         )
 
+    def ends(self) -> int | None:
+        """The last instant at which it is shown, None where time does not end that."""
+        ends = [end for check in self.terms.by_point["catalogue"] if (end := check.ends(0)) is not None]
+        return min(ends, default=None)
 
+
+_LISTED = ("did", "parties", "credentials", "bpns", "groups", "regions")
+"""Facts that offers are listed by."""
 _CALLERS = 64
 """Callers whose view of the shelf is kept."""
 
@@ -78,9 +92,9 @@ class Shelf:
         self._by_dataset: dict[str, dict[str, _Shown]] = {}
         self._by_offer: dict[str, dict[str, _Shown]] = {}
         self._open: dict[int, _Shown] = {}
-        self._named: dict[str, dict[int, _Shown]] = {}
+        self._named: dict[tuple[str, str], dict[int, _Shown]] = {}
         self._places = 0
-        self._seen: OrderedDict[str, tuple[int | None, list[_Shown]]] = OrderedDict()
+        self._seen: OrderedDict[tuple[Any, ...], tuple[int | None, list[_Shown]]] = OrderedDict()
 
     def put(self, product: Product) -> None:
         """Show a product, instead of an earlier one of the same id."""
@@ -108,8 +122,8 @@ class Shelf:
             self._seen.clear()
 
     def _lists(self, shown: _Shown) -> list[dict[int, _Shown]]:
-        callers = shown.only_for()
-        return [self._open] if callers is None else [self._named.setdefault(caller, {}) for caller in callers]
+        names = shown.listed_under()
+        return [self._open] if names is None else [self._named.setdefault(name, {}) for name in names]
 
     def _unlist(self, shown: _Shown) -> None:
         for listed in self._lists(shown):
@@ -130,35 +144,39 @@ class Shelf:
         shown = self._shown.get(product_id)
         return shown.product if shown else None
 
-    def visible(self, caller: str, at: int) -> list[_Shown]:
-        """What a caller may see at an instant, in the order of offering.
+    def visible(self, caller: Facts) -> list[_Shown]:
+        """What a caller may see, in the order of offering: looked up by what it is and has proven, not by trying every policy.
 
-        Found once a caller and change of the shelf, and again when the first of its offers has ended.
+        Equal to asking the decision point whether it may ``see`` each offer. Found once for a caller, what it has proven and a change of
+        the shelf, and again when the first of its offers has ended.
         """
-        kept = self._seen.get(caller)
-        if kept is None or (kept[0] is not None and at > kept[0]):
-            listed = {**self._open, **self._named.get(caller, {})}
+        name = (caller.did, *caller.proven())
+        kept = self._seen.get(name)
+        if kept is None or (kept[0] is not None and caller.at > kept[0]):
+            listed = {**self._open}
+            for fact in _LISTED:
+                for value in caller.members(fact):
+                    listed.update(self._named.get((fact, value), {}))
             found = [listed[place] for place in sorted(listed)]
-            if any(shown.terms.not_after is not None for shown in found):
-                found = [shown for shown in found if shown.is_for(caller, at)]
-            ends = [shown.terms.not_after for shown in found if shown.terms.not_after is not None]
-            kept = self._seen[caller] = (min(ends, default=None), found)
+            found = [shown for shown in found if shown.settled or shown.is_for(caller)]
+            ends = [end for shown in found if not shown.settled and (end := shown.ends()) is not None]
+            kept = self._seen[name] = (min(ends, default=None), found)
             while len(self._seen) > _CALLERS:
                 self._seen.popitem(last=False)
-        self._seen.move_to_end(caller)
+        self._seen.move_to_end(name)
         return kept[1]
 
-    def find(self, caller: str, at: int, *, offer_id: str = "", dataset_id: str = "") -> Product | None:
+    def find(self, caller: Facts, *, offer_id: str = "", dataset_id: str = "") -> Product | None:
         """The product of an offer or dataset if the caller may see it; the offer's id decides where both are given."""
         for index, name in ((self._by_offer, offer_id), (self._by_dataset, dataset_id)):
             for shown in index.get(name, {}).values() if name else ():
-                if dataset_id in ("", shown.product.dataset_id) and shown.is_for(caller, at):
+                if dataset_id in ("", shown.product.dataset_id) and shown.is_for(caller):
                     return shown.product
         return None
 
-    def page(self, caller: str, at: int, wanted: Wanted, page_size: int) -> tuple[bytes, int | None, int | None]:
+    def page(self, caller: Facts, wanted: Wanted, page_size: int) -> tuple[bytes, int | None, int | None]:
         """The body of a ``Catalog`` with the offsets of the next and the previous page."""
-        shown = self.visible(caller, at)
+        shown = self.visible(caller)
         if wanted.ids is not None:
             shown = [item for item in shown if item.product.dataset_id in wanted.ids]
         size = min(wanted.limit or page_size, page_size)
@@ -177,9 +195,9 @@ class Shelf:
         previous = max(0, wanted.offset - size) if wanted.offset > 0 else None
         return body, following, previous
 
-    def one(self, caller: str, at: int, dataset_id: str) -> dict[str, Any]:
+    def one(self, caller: Facts, dataset_id: str) -> dict[str, Any]:
         """A dataset by its id. Raises Refused ``exchange.dataset-unknown``."""
-        found = [item for item in self._by_dataset.get(dataset_id, {}).values() if item.is_for(caller, at)]
+        found = [item for item in self._by_dataset.get(dataset_id, {}).values() if item.is_for(caller)]
         if not found:
             raise Refused("exchange.dataset-unknown", dataset=dataset_id[:200])
         dataset = {"@context": [CONTEXT], **orjson.loads(found[0].rendered)}

@@ -8,15 +8,18 @@ in one piece. A delivery stops when its transfer or its terms end.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
 
 from guantong.base.clock import parse_iso
 from guantong.base.entry import Entry
 from guantong.base.errors import GuantongError, Refused, Retryable, Skippable
+from guantong.exchange.deliveries import PARAMETER, Deliveries
 from guantong.exchange.encoding import ARROW, ArrowReader, Encoder, negotiated
+from guantong.exchange.facts import MODES, Facts
 from guantong.exchange.hosting import Hosting
 from guantong.exchange.identity import same_token
 from guantong.exchange.messages import token_of
@@ -49,14 +52,23 @@ class Outgoing:
 class DataPlane:
     """Deliveries of every hosted participant."""
 
-    def __init__(self, hosting: Hosting, negotiations: Negotiations, transfers: Transfers, receipts: Receipts) -> None:
+    def __init__(
+        self,
+        hosting: Hosting,
+        negotiations: Negotiations,
+        transfers: Transfers,
+        receipts: Receipts,
+        deliveries: Deliveries,
+    ) -> None:
         self.hosting = hosting
         self._negotiations = negotiations
         self._transfers = transfers
         self._receipts = receipts
+        self._deliveries = deliveries
         self.renewal = Renewal(hosting, transfers)
         self._finishing: set[asyncio.Task[Any]] = set()
-        self._terms: dict[str, Terms] = {}
+        self.end: End = self._end_transfer
+        """Ends a transfer whose terms ended, with the reason for both sides (flows of other control planes end otherwise)."""
 
     async def stop(self) -> None:
         """Wait for the usage records of deliveries that have ended."""
@@ -102,7 +114,7 @@ class DataPlane:
         if transfer.state != "STARTED":
             raise Refused("exchange.decision-denied", reason=f"the transfer is {transfer.state}")
         agreement = await self._negotiations.agreement(participant, transfer.agreement_id)
-        terms = self._terms_of(agreement)
+        terms = compile_policy(agreement.agreement)
         counter = f"exchange:deliveries:{agreement.id}"
         purpose = query.get("purpose", "")[:500] or ", ".join(terms.purposes)
         start, end = _time(query, "start"), _time(query, "end")
@@ -131,24 +143,30 @@ class DataPlane:
 
         def intend(step: Step) -> None:
             step.count(counter, 1, limit=terms.count)
+            if whole_at_hand:
+                self._spend(step, agreement, terms, counting.rows, counting.bytes)
             step.record(intent)
 
         reading = _Reading(
-            hosting.rows(participant, agreement.dataset_id, start, end), form, hosting.settings, counting
+            self._deliveries.rows(participant, agreement, record_id, query, start, end),
+            form,
+            hosting.settings,
+            counting,
         )
-        kept = False
+        kept = whole_at_hand = False
         try:
             uses = await hosting.records.counter(participant, counter)
-            await self._allow(participant, transfer, agreement, terms, purpose, now, uses)
+            await self._allow(participant, transfer, agreement, terms, purpose, uses)
             if agreement.price and (open_ := await self._receipts.unanswered(participant, agreement.id)) >= (
                 limit := hosting.settings.unanswered_blocks
             ):
                 raise Refused("exchange.exposure-reached", agreement=agreement.id, blocks=open_, limit=limit)
             if whole and (body := await reading.whole()) is not None:
                 # no message of the transfer comes between: it is still open when the record says that it was delivered
+                whole_at_hand = True
                 async with self._transfers.processes.lock(participant, transfer.pid):
-                    if not await self._still(participant, transfer):
-                        raise Refused("exchange.decision-denied", reason="the transfer has ended")
+                    if over := await self._over(participant, transfer):
+                        raise Refused("exchange.decision-denied", reason=over)
                     await self._receipts.delivering(
                         participant, transfer, agreement, delivery, first=uses == 0, beside=intend
                     )
@@ -166,72 +184,169 @@ class DataPlane:
                             "transfer": transfer.pid,
                             "partner": transfer.partner,
                             "code": error.code,
+                            "reason": error.message("en")[:1000],
                         },
                     )
                 )
+            if over := await self._over(participant, transfer):
+                self._finish(self.end(participant, transfer.pid, "terminate", over))
             raise
         finally:
             if not kept:
                 await reading.close()
-        return Outgoing(headers, self._body(participant, transfer, agreement, terms, reading, delivery))
+        return Outgoing(headers, self._body(participant, transfer, agreement, reading, delivery, loud=not whole))
 
     async def _allow(
-        self,
-        participant: str,
-        transfer: Transfer,
-        agreement: Agreement,
-        terms: Terms,
-        purpose: str,
-        now: int,
-        uses: int,
+        self, participant: str, transfer: Transfer, agreement: Agreement, terms: Terms, purpose: str, uses: int
     ) -> None:
         if agreement.state != "final":
             raise Refused("exchange.decision-denied", reason="the agreement has ended")
-        refusal = terms.refusal(transfer.partner, now, uses)
-        if terms.count is not None and uses >= terms.count:
-            raise Refused("records.limit-reached", name=f"deliveries of {agreement.id}", limit=terms.count)
-        if not refusal and terms.purposes and not set(purpose.split(", ")) <= set(terms.purposes):
-            refusal = f"purpose: {purpose} was not agreed"
+        counter = self.hosting.records.counter
+        facts = replace(
+            self.facts(participant, transfer, agreement),
+            uses=uses,
+            purposes=frozenset(_purposes(purpose)),
+            rows=await counter(participant, _counter("rows", agreement)) if "rows" in terms.limits else 0,
+            bytes=await counter(participant, _counter("bytes", agreement)) if "bytes" in terms.limits else 0,
+        )
+        for name, limit in terms.limits.items():
+            if facts.number(name) >= limit:
+                what = "deliveries" if name == "uses" else name
+                raise Refused("records.limit-reached", name=f"{what} of {agreement.id}", limit=limit)
+        refusal = terms.refusal("access", facts)
         refusal = refusal or await self.hosting.claims.still(participant, transfer.partner)
         if not refusal:
             verdict = await self.hosting.decide(
                 Access(
-                    participant, transfer.partner, "read", agreement.dataset_id, agreement.id, purpose, now, {}, uses
+                    participant,
+                    transfer.partner,
+                    "read",
+                    agreement.dataset_id,
+                    agreement.id,
+                    purpose,
+                    facts.at,
+                    {},
+                    uses,
+                    facts.context(terms.needs),
                 )
             )
             refusal = "" if verdict.allowed else verdict.reason
         if refusal:
             raise Refused("exchange.decision-denied", reason=refusal)
 
+    def facts(self, participant: str, transfer: Transfer, agreement: Agreement) -> Facts:
+        """What is known now about the partner of a transfer."""
+        return replace(
+            self.hosting.facts(participant, transfer.partner),
+            agreed_at=agreement.agreed_at,
+            mode=MODES.get(transfer.format, transfer.format),
+        )
+
+    @staticmethod
+    def _spend(step: Step, agreement: Agreement, terms: Terms, rows: int, size: int) -> None:
+        """Count what is about to leave where the terms limit it. Raises Refused ``records.limit-reached`` at the limit."""
+        for name, by in (("rows", rows), ("bytes", size)):
+            if name in terms.limits and by:
+                step.count(_counter(name, agreement), by, limit=terms.limits[name])
+
     async def _body(
         self,
         participant: str,
         transfer: Transfer,
         agreement: Agreement,
-        terms: Terms,
         reading: _Reading,
         delivery: Delivery,
+        *,
+        loud: bool,
     ) -> AsyncIterator[bytes]:
+        """The body in pieces. ``loud``: to raise where it stops early, for a target that would take its end for the whole."""
         counting = delivery.counting
         complete = recorded = False
+        stopped = asyncio.create_task(self._watch(participant, transfer), name=f"terms of {transfer.pid}")
+        pieces = aiter(reading.pieces())
+        coming: asyncio.Task[_Piece] | None = None
+        over = ""
         try:
-            async for piece in reading.pieces():
-                if not await self._still(participant, transfer):
-                    return
+            while True:
+                coming = asyncio.ensure_future(_next(pieces))
+                await asyncio.wait({coming, stopped}, return_when=asyncio.FIRST_COMPLETED)
+                if stopped.done():
+                    over = stopped.result()
+                    break
+                piece = coming.result()
+                over = await self._leaving(participant, transfer, piece)
+                if over:
+                    await self._stop(participant, transfer, over)
+                    break
                 counting.add(piece.data)
                 counting.rows += piece.rows
-                if piece.data and not piece.last:
+                if piece.last:
+                    break
+                if piece.data:
                     yield piece.data
+            if over and loud:
+                raise Refused("exchange.decision-denied", reason=over)
+            if over:
+                return
             complete = recorded = True
             # the record is durable before the end leaves: whoever has a whole delivery will be offered its receipt
             await asyncio.shield(self._ended(participant, transfer, agreement, delivery, counting, complete=True))
             if piece.data:
                 yield piece.data
         finally:
+            for task in (stopped, coming):
+                if task is not None and not task.done():
+                    task.cancel()
+            # a row that is being read must be let go of before its reader is closed
+            await asyncio.gather(*(task for task in (stopped, coming) if task is not None), return_exceptions=True)
             await reading.close()
             if not recorded:
                 # the caller may be gone and this task cancelled: the record of what left is made by a task of its own
                 self._ended(participant, transfer, agreement, delivery, counting, complete=complete)
+
+    async def _leaving(self, participant: str, transfer: Transfer, piece: _Piece) -> str:
+        """Why a piece may not leave, empty where it may: then it is counted, durably, before it does."""
+        over = await self._over(participant, transfer)
+        if over:
+            return over
+        agreement = await self._negotiations.agreement(participant, transfer.agreement_id)
+        terms = compile_policy(agreement.agreement)
+        if ("rows" in terms.limits or "bytes" in terms.limits) and (piece.rows or piece.data):
+            try:
+                async with self.hosting.records.step(participant) as step:
+                    self._spend(step, agreement, terms, piece.rows, len(piece.data))
+            except Refused as error:
+                return error.message("en")
+        return ""
+
+    async def _watch(self, participant: str, transfer: Transfer) -> str:
+        """Why a delivery that runs must stop, as soon as this node knows it; the transfer has ended for that reason then."""
+        hosting = self.hosting
+        while True:
+            with hosting.watching(participant, transfer.pid) as changed:
+                over = await self._over(participant, transfer)
+                if over:
+                    break
+                pause = asyncio.ensure_future(hosting.clock.sleep(hosting.settings.terms_check_s))
+                try:
+                    await asyncio.wait({changed, pause}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    pause.cancel()
+        await self._stop(participant, transfer, over)
+        return over
+
+    async def _stop(self, participant: str, transfer: Transfer, reason: str) -> None:
+        """End the transfer with the reason, on record here and told to the partner, who has it on record too."""
+        process = await self._transfers.processes.get(participant, transfer.pid)
+        if process.state == "STARTED":
+            await asyncio.shield(self._finish(self.end(participant, transfer.pid, "terminate", reason[:500])))
+
+    async def _end_transfer(self, participant: str, pid: str, verb: str, reason: str = "") -> None:
+        try:
+            await self._transfers.decide(participant, pid, verb, reason=reason)
+        except Refused as error:
+            if error.code != "exchange.transition-refused":
+                raise  # the partner ended it first: nothing is left to do
 
     def _ended(
         self,
@@ -246,35 +361,34 @@ class DataPlane:
         ended = Delivery(delivery.record_id, delivery.started_at, delivery.purpose, delivery.unit, complete, counting)
         return self._finish(self._receipts.delivered(participant, transfer, agreement, ended))
 
-    async def _still(self, participant: str, transfer: Transfer) -> bool:
-        transfer = await self._transfers.processes.get(participant, transfer.pid)
+    async def _over(self, participant: str, transfer: Transfer) -> str:
+        """Why a transfer gives nothing any more, by its terms as they are now (they can be amended or ended); empty while it does."""
+        now = await self._transfers.processes.get(participant, transfer.pid)
+        if now.state != "STARTED":
+            return f"the transfer is {now.state}" + (f": {now.reason}" if now.reason else "")
         agreement = await self._negotiations.agreement(participant, transfer.agreement_id)
-        terms = self._terms_of(
-            agreement
-        )  # as they are now: an agreement can be amended, or ended, under a delivery that runs
-        now = self.hosting.clock.now()
         if agreement.state != "final":
-            return False
-        if transfer.state != "STARTED" or (terms.not_after is not None and now > terms.not_after):
-            return False
+            return "the agreement has ended"
+        refusal = compile_policy(agreement.agreement).refusal("after", self.facts(participant, now, agreement))
         # a credential that was revoked ends a delivery that runs, once its status may be looked at again
-        return not await self.hosting.claims.still(participant, transfer.partner)
-
-    def _terms_of(self, agreement: Agreement) -> Terms:
-        terms = self._terms.get(agreement.policy_hash)
-        if terms is None:
-            terms = compile_policy(agreement.agreement)
-            if len(self._terms) >= self.hosting.settings.process_cache:
-                self._terms.pop(next(iter(self._terms)))
-            self._terms[agreement.policy_hash] = terms
-        return terms
+        return refusal or await self.hosting.claims.still(participant, transfer.partner)
 
     # -- consumer
 
     async def pull_bytes(
-        self, participant: str, pid: str, *, accept: str = ARROW, purpose: str = "", count_rows: Counting | None = None
+        self,
+        participant: str,
+        pid: str,
+        *,
+        accept: str = ARROW,
+        purpose: str = "",
+        parameters: Mapping[str, str] | None = None,
+        count_rows: Counting | None = None,
     ) -> AsyncIterator[bytes]:
-        """The body of a started transfer as it comes, counted for the receipt. Raises Refused where the provider refuses."""
+        """The body of a started transfer as it comes, counted for the receipt; ``parameters``: of the contract's query template.
+
+        Raises Refused where the provider refuses.
+        """
         hosting = self.hosting
         transfer = await self._transfers.processes.get(participant, pid)
         agreement = await self._negotiations.agreement(participant, transfer.agreement_id)
@@ -284,10 +398,10 @@ class DataPlane:
         if not endpoint:
             raise Refused("exchange.decision-denied", reason="the provider named no endpoint")
         url = endpoint
-        if purpose:
-            from urllib.parse import quote
-
-            url += ("&" if "?" in url else "?") + "purpose=" + quote(purpose)
+        asked = {"purpose": purpose} if purpose else {}
+        asked |= {PARAMETER + name: text for name, text in (parameters or {}).items()}
+        if asked:
+            url += ("&" if "?" in url else "?") + urlencode(asked, quote_via=quote)
         started_at = hosting.clock.now()
         async with AsyncExitStack() as open_streams:
             headers = {"authorization": token, "accept": accept}
@@ -322,11 +436,14 @@ class DataPlane:
                 # who says that it received must be able to say what, also after a crash
                 await asyncio.shield(self._finish(finish))
 
-    async def pull(self, participant: str, pid: str, *, purpose: str = "") -> AsyncIterator[pa.RecordBatch]:
+    async def pull(
+        self, participant: str, pid: str, *, purpose: str = "", parameters: Mapping[str, str] | None = None
+    ) -> AsyncIterator[pa.RecordBatch]:
         """The record batches of a started transfer. Raises Skippable ``exchange.body-unreadable`` where it is no whole Arrow stream."""
         reader = ArrowReader()
         counting = Counting(self.hosting.settings.block_bytes)
-        async with aclosing(self.pull_bytes(participant, pid, purpose=purpose, count_rows=counting)) as pieces:  # type: ignore[type-var]
+        body = self.pull_bytes(participant, pid, purpose=purpose, parameters=parameters, count_rows=counting)
+        async with aclosing(body) as pieces:  # type: ignore[type-var]
             async for piece in pieces:
                 for batch in reader.feed(piece):
                     counting.rows += batch.num_rows
@@ -403,6 +520,21 @@ class _Reading:
 
 
 _SMALL_BYTES = 128 * 1024
+
+End = Callable[[str, str, str, str], Awaitable[None]]
+"""``(participant, transfer, verb, reason)``."""
+
+
+async def _next(pieces: AsyncIterator[_Piece]) -> _Piece:
+    return await anext(pieces)
+
+
+def _counter(name: str, agreement: Agreement) -> str:
+    return f"exchange:{name}:{agreement.id}"
+
+
+def _purposes(stated: str) -> list[str]:
+    return [one for one in stated.split(", ") if one]
 
 
 def _time(query: Mapping[str, str], name: str) -> int | None:

@@ -16,6 +16,7 @@ from guantong.base.errors import Refused, Retryable
 from guantong.base.ids import NewId
 from guantong.base.wire import Http, Response
 from guantong.exchange.claims import Claims
+from guantong.exchange.facts import Facts, facts_of, groups_of
 from guantong.exchange.identity import PARTNER_SERVICE, Identity, Resolver, Tokens, service_of
 from guantong.exchange.messages import PATH, base_of
 from guantong.exchange.model import ExchangeSettings, Participant
@@ -72,6 +73,7 @@ class Hosting:
         self.trust = Trust(settings)
         self.claims = Claims(http, self.resolver, clock, settings, self.trust, token_for=self._token_for)
         self.wallet = Wallet(self)
+        self._groups = groups_of(settings.partner_groups)
         self._pace: dict[tuple[str, str], tuple[float, float]] = {}
         self.identify: Identify = identify or self._identified
         self._hosted: dict[str, Hosted] = {}
@@ -146,6 +148,13 @@ class Hosting:
             return service_of(await self.resolver.document(partner), PARTNER_SERVICE)
         except Refused:
             return ""  # an identifier without a document can't name the extension
+
+    def facts(self, participant: str, partner: str, claims: Mapping[str, Any] | None = None) -> Facts:
+        """What is known now about a partner. ``claims``: those of the request; without, what it has proven last."""
+        if claims is None:
+            standing = self.claims.standing(participant, partner)
+            claims = {"credentials": standing.claims()} if standing is not None else {}
+        return facts_of(partner, self.clock.now(), claims, self._groups)
 
     # -- events
 

@@ -126,6 +126,12 @@ class ExchangeSettings:
     guest_total_bytes: int = 1024**3
     """Most bytes that one guest may share in all."""
 
+    partner_groups: tuple[str, ...] = ()
+    """Groups of partners that policies name, one line a group: ``gold did:web:a.example did:web:b.example``."""
+
+    terms_check_s: float = 0.5
+    """How often a delivery that runs is asked whether its terms still hold, seconds; it stops at most so long after they ended."""
+
     query_min_group: int = 5
     """Fewest units behind a group that a query template may release, whatever the template says."""
 
@@ -417,6 +423,7 @@ DELIVERY_REFUSED = _kind(
     "A delivery was refused",
     "数据交付被拒绝",
     ("agreement", "transfer", "partner", "code"),
+    reason=_text(),
 )
 USAGE_RECORDED = _kind(
     "exchange.usage-recorded",

@@ -61,7 +61,7 @@ VERBS: Mapping[str, str] = {
 }
 """What a person or rule decides, and the message it sends."""
 
-FindProduct = Callable[[str, str, str, str], Awaitable[Product | None]]
+FindProduct = Callable[[str, Participant, str, str], Awaitable[Product | None]]
 """``(participant, caller, offer id, dataset id)``."""
 
 
@@ -157,7 +157,7 @@ class Negotiations:
         offer = dict(heard["offer"])
         product: Product | None = None
         if role == "provider":
-            product = await self._find_product(participant, caller.did, str(offer.get("@id")), str(offer.get("target")))
+            product = await self._find_product(participant, caller, str(offer.get("@id")), str(offer.get("target")))
             if product is None:
                 raise Refused("exchange.dataset-unknown", dataset=str(offer.get("target"))[:200])
             if product.offer_id != offer.get("@id"):
@@ -253,9 +253,7 @@ class Negotiations:
             moved = replace(process, state=state, **changes)
             product = None
             if role == "provider" and word == "request":
-                product = await self._find_product(
-                    participant, caller.did, str(moved.offer.get("@id")), process.dataset_id
-                )
+                product = await self._find_product(participant, caller, str(moved.offer.get("@id")), process.dataset_id)
             reaction = await self._react(participant, moved, caller, product)
             async with hosting.records.step(participant) as step:
                 hosting.tokens.remember(step, caller)
@@ -316,11 +314,21 @@ class Negotiations:
                 return None
             if "agree-own-offer" not in auto or (product is not None and not same_policy(_own(product), process.offer)):
                 return None
-            now = self.hosting.clock.now()
-            refusal = compile_policy(process.offer).refusal(caller.did, now)
+            facts, terms = self.hosting.facts(participant, caller.did, caller.claims), compile_policy(process.offer)
+            refusal = terms.refusal("agreement", facts)
             if not refusal:
                 verdict = await self.hosting.decide(
-                    Access(participant, caller.did, "negotiate", process.dataset_id, "", "", now, caller.claims)
+                    Access(
+                        participant,
+                        caller.did,
+                        "negotiate",
+                        process.dataset_id,
+                        "",
+                        "",
+                        facts.at,
+                        caller.claims,
+                        facts=facts.context(terms.needs),
+                    )
                 )
                 refusal = "" if verdict.allowed else verdict.reason
             return ("termination", refusal, None) if refusal else ("agreement", "", None)

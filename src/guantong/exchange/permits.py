@@ -1,4 +1,4 @@
-"""The typed ODRL subset as Cedar: what an agreement or an offer enforces, as one permit for govern's single decision point.
+"""The typed ODRL subset as Cedar: what an agreement or an offer enforces, as permits for govern's single decision point.
 
 Only what this module can say in Cedar is permitted; legal terms bind people and stand in the contract. Source: Cedar policy language 4.
 """
@@ -11,38 +11,58 @@ from typing import Any
 
 from guantong.base.canonical import digest
 from guantong.exchange.model import Agreement, Product
-from guantong.exchange.policy import compile_policy
+from guantong.exchange.policy import Check, compile_policy
+from guantong.exchange.vocabulary import SETS, Point
 
 __all__ = ["Permits", "cedar_permit"]
 
-_ACTIONS = ("negotiate", "transfer", "read")
+_ACTIONS: tuple[tuple[Point, tuple[str, ...]], ...] = (
+    ("catalogue", ("see",)),
+    ("agreement", ("negotiate",)),
+    ("access", ("transfer", "read")),
+)
+"""Places of a policy, and the actions that are decided there."""
 
 
 def cedar_permit(policy: Mapping[str, Any], *, name: str, dataset_id: str, partner: str = "") -> str:
-    """One ``permit`` for the dataset, annotated with ``name``.
+    """One ``permit`` a place for the dataset, annotated with ``name``: to see the offer, to agree to it, to have the data.
 
     partner: the only one it is for (the other party of an agreement); empty: whomever the policy names. The context carries ``now``
-    (milliseconds, set by govern) and ``uses`` (deliveries so far). Raises Refused ``exchange.term-refused``.
+    (milliseconds, set by govern) and the facts of :meth:`Facts.context`; a fact that is missing permits nothing.
+    Raises Refused ``exchange.term-refused``.
     """
     terms = compile_policy(policy)
-    conditions = []
-    if partner:
-        conditions.append(f"principal.did == {_text(partner)}")
-    if terms.recipients is not None:
-        named = ", ".join(_text(did) for did in sorted(terms.recipients))
-        conditions.append(f"[{named}].contains(principal.did)")
-    if terms.not_before is not None:
-        conditions.append(f"context.now >= {-(-terms.not_before // 1_000_000)}")
-    if terms.not_after is not None:
-        conditions.append(f"context.now <= {terms.not_after // 1_000_000}")
-    if terms.count is not None:
-        conditions.append(f"context.uses < {terms.count}")
-    actions = ", ".join(f'Action::"{action}"' for action in _ACTIONS)
-    when = f"\nwhen {{ {' && '.join(conditions)} }}" if conditions else ""
-    return (
-        f"@id({_text(name)})\n"
-        f"permit (principal is Participant, action in [{actions}], resource == Dataset::{_text(dataset_id)}){when};\n"
-    )
+    texts = []
+    for point, named in _ACTIONS:
+        conditions = [f"principal.did == {_text(partner)}"] if partner else []
+        conditions += [_condition(check) for check in terms.by_point[point]]
+        actions = ", ".join(f'Action::"{action}"' for action in named)
+        when = f"\nwhen {{ {' && '.join(conditions)} }}" if conditions else ""
+        texts.append(
+            f"@id({_text(name)})\n"
+            f"permit (principal is Participant, action in [{actions}], resource == Dataset::{_text(dataset_id)}){when};\n"
+        )
+    return "".join(texts)
+
+
+def _condition(check: Check) -> str:
+    fact = check.fact
+    if fact in SETS:
+        values = "[" + ", ".join(_text(value) for value in sorted(check.values)) + "]"
+        if fact == "did":
+            return f"{values}.contains(principal.did)"
+        held = f"context has {fact} && "
+        if check.test == "only":
+            return f"({held}{values}.containsAll(context.{fact}))"
+        if check.test == "all":
+            return f"({held}context.{fact}.containsAll({values}))"
+        return f"({held}{'!' * (check.test == 'none')}context.{fact}.containsAny({values}))"
+    if fact in ("now", "elapsed"):
+        value = "context.now" if fact == "now" else "context.now - context.agreed"
+        held = "" if fact == "now" else "context has agreed && "
+        bound = check.bound // 1_000_000 if check.test == "le" else -(-check.bound // 1_000_000)
+        return f"({held}{value} {'<=' if check.test == 'le' else '>='} {bound})"
+    return f"(context has {fact} && context.{fact} {'>=' if check.test == 'ge' else '<'} {check.bound})"
 
 
 class Permits:

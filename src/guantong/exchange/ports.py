@@ -37,7 +37,7 @@ class Access:
     subject: str
     """Who asks (a DID)."""
     action: str
-    """``negotiate`` (agree to a contract), ``transfer`` (start one) or ``read`` (each delivery)."""
+    """``see`` (an offer), ``negotiate`` (agree to a contract), ``transfer`` (start one) or ``read`` (each delivery)."""
     dataset_id: str
     agreement_id: str
     """Empty while there is none."""
@@ -47,6 +47,12 @@ class Access:
     claims: Mapping[str, Any] = field(default_factory=dict)
     uses: int = 0
     """Deliveries under this agreement so far."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """The facts that the policy is compared with (:meth:`Facts.context`)."""
+
+    def context(self) -> dict[str, Any]:
+        """What the policies look at beside who asks for what."""
+        return {"purpose": self.purpose, "agreement": self.agreement_id, "uses": self.uses, **self.facts}
 
 
 @dataclass(frozen=True, slots=True)

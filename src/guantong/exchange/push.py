@@ -104,6 +104,7 @@ class Pushes:
         self._transfers = transfers
         self._plane = plane
         self._receipts = receipts
+        plane.end = self._end
 
     # -- provider
 

@@ -142,9 +142,8 @@ class _Served:
             wanted = type(wanted)(wanted.ids, int(offset), wanted.limit)
         await self.exchange.remember(self.participant, caller)
         shelf = self.exchange.shelf(self.participant)
-        page, following, previous = shelf.page(
-            caller.did, self.exchange.hosting.clock.now(), wanted, self.settings.page_size
-        )
+        facts = self.exchange.hosting.facts(self.participant, caller.did, caller.claims)
+        page, following, previous = shelf.page(facts, wanted, self.settings.page_size)
         headers = {}
         url = f"{shelf.callback}/catalog/request"
         links = [
@@ -159,7 +158,8 @@ class _Served:
     async def dataset(self, request: Asked, caller: Participant, body: Body) -> Answer:
         shelf = self.exchange.shelf(self.participant)
         await self.exchange.remember(self.participant, caller)
-        return _json(shelf.one(caller.did, self.exchange.hosting.clock.now(), request.path_params["id"]))
+        facts = self.exchange.hosting.facts(self.participant, caller.did, caller.claims)
+        return _json(shelf.one(facts, request.path_params["id"]))
 
     # -- negotiations
 

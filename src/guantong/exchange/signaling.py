@@ -430,11 +430,21 @@ class Flows:
         hosting = self._hosting
         if await hosting.rights(participant, flow.dataset_id) is None:
             raise Refused("exchange.no-rights", dataset=flow.dataset_id)
-        now = hosting.clock.now()
-        refusal = compile_policy(document).refusal(flow.counter_party, now)
+        terms, facts = compile_policy(document), hosting.facts(participant, flow.counter_party, claims)
+        refusal = terms.refusal("access", facts)
         if not refusal:
             verdict = await hosting.decide(
-                Access(participant, flow.counter_party, "transfer", flow.dataset_id, flow.agreement_id, "", now, claims)
+                Access(
+                    participant,
+                    flow.counter_party,
+                    "transfer",
+                    flow.dataset_id,
+                    flow.agreement_id,
+                    "",
+                    facts.at,
+                    claims,
+                    facts=facts.context(terms.needs),
+                )
             )
             refusal = "" if verdict.allowed else verdict.reason
         if refusal:

@@ -13,6 +13,7 @@ from guantong.base.canonical import b64url, sha256
 from guantong.base.clock import NS
 from guantong.base.errors import Refused, Retryable
 from guantong.exchange import transfer as machine
+from guantong.exchange.facts import MODES
 from guantong.exchange.hosting import Hosting, checked_address, in_path
 from guantong.exchange.messages import check, content_digest, data_address, message, token_of
 from guantong.exchange.model import TRANSFER_MOVED, Agreement, Participant, Transfer
@@ -282,11 +283,28 @@ class Transfers:
             target_of(process.format, process.data_address)
         if ("start-pull" if process.format == PULL else "start-push") not in self.hosting.settings.auto:
             return None
-        now = self.hosting.clock.now()
-        refusal = compile_policy(agreement.agreement).refusal(caller.did, now)
+        terms = compile_policy(agreement.agreement)
+        facts = replace(
+            self.hosting.facts(participant, caller.did, caller.claims),
+            agreed_at=agreement.agreed_at,
+            mode=MODES.get(process.format, process.format),
+            floor=2**40,
+        )
+        # a floor is about what leaves: each delivery is asked
+        refusal = terms.refusal("access", facts)
         if not refusal:
             verdict = await self.hosting.decide(
-                Access(participant, caller.did, "transfer", process.dataset_id, agreement.id, "", now, caller.claims)
+                Access(
+                    participant,
+                    caller.did,
+                    "transfer",
+                    process.dataset_id,
+                    agreement.id,
+                    "",
+                    facts.at,
+                    caller.claims,
+                    facts=facts.context(terms.needs),
+                )
             )
             refusal = "" if verdict.allowed else verdict.reason
         return ("termination", refusal) if refusal else ("start", "")
