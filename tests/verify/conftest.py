@@ -73,13 +73,13 @@ class World:
             issued_at=AT,
         )
 
-    def receipt(self, seq: int, rows: int, verdict: str = "accept") -> dict[str, Any]:
+    def receipt(self, seq: int, rows: int, verdict: str = "accept", complete: bool = True) -> dict[str, Any]:
         record = {
             "v": 1, "type": "usage", "recordId": f"urn:uuid:record-{seq}", "agreementId": self.agreement_id,
             "agreementHash": digest(self.agreement), "policyHash": digest({}), "assetId": "urn:uuid:dataset", "assetVersion": "1",
             "transferProcessId": "urn:uuid:transfer", "consumerProcessId": "urn:uuid:c", "seq": seq, "provider": self.provider,
             "consumer": self.consumer, "from": "2026-11-24T07:00:00Z", "to": "2026-11-24T07:30:00Z", "unit": "rows",
-            "quantity": str(rows), "rows": rows, "bytes": rows * 40, "complete": True, "purpose": "inspection",
+            "quantity": str(rows), "rows": rows, "bytes": rows * 40, "complete": complete, "purpose": "inspection",
             "contentAlg": "sha256-rfc6962", "blockBytes": 65536, "contentRoot": digest(rows), "chunkCount": 1, "prev": "",
             "meterSource": self.provider + "#evidence", "clock": "system", "salt": b64(seq.to_bytes(2, "big") * 8),
         }  # fmt: skip

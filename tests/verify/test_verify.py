@@ -11,14 +11,19 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+from tests.verify.conftest import AT, PRICE, World
 
 from guantong import verify
-from guantong.base.canonical import canonical_bytes, digest
+from guantong.base.canonical import b64, canonical_bytes, digest
+from guantong.base.entry import Entry
 from guantong.base.note import COSIGNATURE, key_of
 from guantong.exchange import policy
 from guantong.prove import package, rules
 from guantong.prove.model import witness_name_of
 from guantong.prove.verdict import in_chinese
+from guantong.settle import credit, dispute
+from guantong.settle import rules as settle
+from guantong.settle.model import DISPUTE_LOCATED, DISPUTE_RESOLVED, NOTE_AGREED
 from guantong.verify import verify_package
 
 NOW = 1_795_600_000 * 10**9  # later in November 2026
@@ -32,7 +37,7 @@ def test_a_good_package_passes_and_says_what_it_proves(world, package_bytes) -> 
     report = verify_package(package_bytes, world.trust(), now_ns=NOW)
 
     assert (report.verdict, report.exit_code, failed(report)) == ("ok", 0, [])
-    assert [check.ok for check in report.checks] == [True] * 13
+    assert [check.ok for check in report.checks] == [True] * 15
     assert report.receipts == {"acknowledged": 3}
     assert report.invoices == [{"number": "GT-2026-000001", "currency": "CNY", "total": "10.50", "signed": "2"}]
     assert report.signers == [world.consumer, world.provider]
@@ -260,6 +265,134 @@ def test_papers_that_the_maker_altered_and_signed_again_are_found(world, path: s
     data = world.pack(change(world.files(), path, alter))
 
     assert failed(verify_package(data, world.trust(), now_ns=NOW)) == [check]
+
+
+class Settled(World):
+    """The third delivery was disputed, both sides settled on 30 of its 40 rows, and a credit note gives the rest back."""
+
+    def settle_dispute(self, price=PRICE, **more) -> None:
+        self.receipts[2] = self.receipt(3, 40, "dispute", **more)
+        record = self.receipts[2]["record"]
+        statement = {
+            "v": 1,
+            "type": "dispute",
+            "agreementId": self.agreement_id,
+            "recordId": record["recordId"],
+            "record": digest(record),
+            "block": 0,
+            "blocks": 1,
+            "providerHash": "00",
+            "consumerHash": "01",
+            "counted": {},
+            "messages": 1,
+            "consumer": self.consumer,
+            "at": "2026-11-24T07:40:00Z",
+        }
+        self.agreed = dispute.resolution(
+            record, rows=30, size=1200, reason="recounted", by=self.provider, at="2026-11-24T07:50:00Z"
+        )
+        parties = {"agreementId": self.agreement_id, "provider": self.provider, "consumer": self.consumer}
+        plan, records = settle.PricePlan.parse(price), [one["record"] for one in self.receipts]
+        self.invoice = settle.invoice(plan, records, number="GT-2026-000001", issued_at=AT)
+        self.note = credit.for_disputes(
+            plan, records, [self.agreed], number="GTC-2026-000001", issued_at=AT, invoice_number="GT-2026-000001", parties=parties
+        )  # fmt: skip
+        self.papers = {
+            "disputes/0001.json": {
+                "statement": statement,
+                "resolution": self.agreed,
+                "signatures": {"statement": self.both(statement), "resolution": self.both(self.agreed)},
+            },
+            "credit-notes/0001.json": {"document": self.note, "signatures": self.both(self.note)},
+        }
+
+    def both(self, document: dict) -> list[dict[str, str]]:
+        return [
+            {"by": did, "key": f"{did}#evidence", "algorithm": "Ed25519", "value": b64(self.keys[did].sign(canonical_bytes(document)))}
+            for did in (self.provider, self.consumer)
+        ]  # fmt: skip
+
+    def entries(self):
+        paper = self.papers["disputes/0001.json"]
+        about = {"agreementId": self.agreement_id, "recordId": paper["statement"]["recordId"]}
+        return [
+            *super().entries(),
+            Entry(DISPUTE_LOCATED, {**about, "statement": digest(paper["statement"])}),
+            Entry(DISPUTE_RESOLVED, {**about, "resolution": digest(self.agreed)}),
+            Entry(NOTE_AGREED, {"agreementId": self.agreement_id, "note": digest(self.note)}),
+        ]
+
+    def files(self, **more):
+        return {**super().files(**more), **{path: canonical_bytes(paper) for path, paper in self.papers.items()}}
+
+
+@pytest.fixture
+def settled() -> Settled:
+    found = Settled()
+    found.settle_dispute()
+    return found
+
+
+def test_a_credit_note_is_derived_again_from_what_both_sides_settled_on(settled) -> None:
+    report = verify_package(settled.pack(), settled.trust(), now_ns=NOW)
+
+    assert report.verdict == "ok", report.text()
+    assert report.credits[0]["total"] == settled.note["total"] == "0.03"
+    assert any("gives back 0.03 CNY of invoice GT-2026-000001, signed by 2" in en for en, _ in report.proven())
+    assert "红字账单 GTC-2026-000001" in report.text("zh")
+
+
+def test_a_missed_service_level_is_derived_again_too(monkeypatch) -> None:
+    price = settle.PricePlan.parse({**PRICE, "service": {"complete": "0.9", "credit": "0.5"}}).document()
+    monkeypatch.setattr("tests.verify.conftest.PRICE", price)
+    settled = Settled()
+    settled.settle_dispute(price)
+    parties = {name: settled.note[name] for name in ("agreementId", "provider", "consumer")}
+    late = {"number": "GTC-2026-000002", "issued_at": AT, "invoice_number": "GT-2026-000001", "parties": parties}
+    records = [{**one["record"], "complete": False} for one in settled.receipts]
+    honest = credit.for_service(settle.PricePlan.parse(price), records, **late)
+    settled.note = honest  # says that no delivery was complete, while every signed receipt says that it was
+    settled.papers["credit-notes/0001.json"] = {"document": honest, "signatures": settled.both(honest)}
+    refused = verify_package(settled.pack(), settled.trust(), now_ns=NOW)
+    settled.receipts = [settled.receipt(number, count, complete=False) for number, count in enumerate(settled.rows, 1)]
+    settled.settle_dispute(price, complete=False)
+    settled.note = credit.for_service(
+        settle.PricePlan.parse(price), [one["record"] for one in settled.receipts], **late
+    )
+    settled.papers["credit-notes/0001.json"] = {"document": settled.note, "signatures": settled.both(settled.note)}
+    report = verify_package(settled.pack(), settled.trust(), now_ns=NOW)
+
+    assert failed(refused) == ["credit-notes"]
+    assert report.verdict == "ok", report.text()
+    assert report.credits[0]["total"] == settled.note["total"] == "5.26"  # 9.91 · 0.5 = 4.96, 6 % of it 0.30
+
+
+@pytest.mark.parametrize(
+    ("path", "alter", "check"),
+    [
+        ("credit-notes/0001.json", lambda p: p["document"].update(total="9.99"), "credit-notes"),
+        ("credit-notes/0001.json", lambda p: p.update(signatures=[]), "credit-notes"),
+        ("credit-notes/0001.json", lambda p: p["signatures"][0].update(value=p["signatures"][1]["value"]), "credit-notes"),
+        ("disputes/0001.json", lambda p: p["resolution"]["agreed"].update(rows=1), "disputes"),
+        ("disputes/0001.json", lambda p: p["statement"].update(block=7), "disputes"),
+        ("disputes/0001.json", lambda p: p["signatures"]["resolution"].pop(), "credit-notes"),
+        ("disputes/0001.json", lambda p: p["signatures"].update(statement=[]), "disputes"),
+    ],
+    ids=["total", "unsigned", "signature-of-the-other", "agreed", "block", "resolution-of-one-side", "statement-unsigned"],
+)  # fmt: skip
+def test_disputes_and_credit_notes_that_the_maker_altered_are_found(settled, path: str, alter, check: str) -> None:
+    data = settled.pack(change(settled.files(), path, alter))
+
+    assert failed(verify_package(data, settled.trust(), now_ns=NOW)) == [check]
+
+
+def test_a_logged_credit_note_over_more_than_was_settled_does_not_follow(settled) -> None:
+    settled.note["total"] = "0.30"
+    settled.papers["credit-notes/0001.json"] = {"document": settled.note, "signatures": settled.both(settled.note)}
+    report = verify_package(settled.pack(), settled.trust(), now_ns=NOW)
+
+    assert failed(report) == ["credit-notes"]
+    assert "does not follow" in report.text()
 
 
 def test_a_countersignature_moved_to_another_record_is_found(world) -> None:
@@ -555,7 +688,17 @@ def test_the_verifier_imports_only_base_and_models_and_rules() -> None:
         for name in modules
         if name.startswith("guantong/base/")
         or name.endswith(
-            ("/__init__.py", "/model.py", "/rules.py", "/verdict.py", "/figure.py", "/plan.py", "/sharing.py")
+            (
+                "/__init__.py",
+                "/model.py",
+                "/rules.py",
+                "/verdict.py",
+                "/figure.py",
+                "/plan.py",
+                "/sharing.py",
+                "/credit.py",
+                "/dispute.py",
+            )
         )
     }
 

@@ -20,9 +20,11 @@ from guantong.records import Edge, Records
 from guantong.records.service import Row
 from guantong.settle import dispute
 from guantong.settle.model import (
+    AGREED,
     BISECT,
     DISPUTE_LOCATED,
     DISPUTE_RESOLVED,
+    ISSUED,
     LOCATED,
     PROPOSED,
     RESOLVE,
@@ -105,14 +107,19 @@ class Disputes:
         return [_dispute(row) for row in rows]
 
     async def enclosures(self, participant: str, agreement_id: str) -> dict[str, bytes]:
-        """What goes into an agreement's package beside receipts: signed invoices, credit notes and disputes, by path, canonical."""
+        """What goes into an agreement's package beside receipts: signed invoices, credit notes and disputes, by path, canonical.
+
+        An invoice that a later one replaced goes along where a credit note names it, so that the note can be derived again.
+        """
         found = {}
+        notes = [one for one in await self.notes.notes(participant, agreement_id) if one.state == AGREED]
+        credited = {note.invoice for note in notes}
         for number, invoice in enumerate(await self.settle.invoices(participant, agreement_id), 1):
-            if invoice.state in ("agreed", "issued"):
+            if invoice.state in (AGREED, ISSUED) or (invoice.number and invoice.number in credited):
                 found[f"invoices/{number:04d}.json"] = canonical_bytes(
                     {"document": dict(invoice.document), "signatures": [dict(one) for one in invoice.signatures]}
                 )
-        for number, note in enumerate(await self.notes.notes(participant, agreement_id), 1):
+        for number, note in enumerate(notes, 1):
             found[f"credit-notes/{number:04d}.json"] = canonical_bytes(
                 {"document": dict(note.document), "signatures": [dict(one) for one in note.signatures]}
             )

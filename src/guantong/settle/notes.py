@@ -113,16 +113,21 @@ class Notes:
     ) -> dict[str, Any]:
         plan = PricePlan.parse(terms.plan)
         ready = await self.settle.ready(participant, terms)
+        records = ready.records
+        for one in await self.settle.invoices(participant, terms.agreement_id):
+            if one.number and one.number == invoice:  # what came after that invoice is no part of what is given back
+                named = {str(row["id"]) for row in one.document["receipts"]}
+                records = tuple(record for record in records if str(record["recordId"]) in named)
         parties = {"agreementId": terms.agreement_id, "provider": terms.provider, "consumer": terms.consumer}
         if reason == "service-level":
             return credit.for_service(
-                plan, ready.records, number=number, issued_at=issued_at, invoice_number=invoice, parties=parties
+                plan, records, number=number, issued_at=issued_at, invoice_number=invoice, parties=parties
             )
         resolutions = await self.settle.resolutions(participant, terms.agreement_id)
         return credit.for_disputes(
             plan,
-            ready.records,
-            resolutions,
+            records,
+            [one for one in resolutions if str(one["recordId"]) in {str(record["recordId"]) for record in records}],
             number=number,
             issued_at=issued_at,
             invoice_number=invoice,
