@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from pathlib import Path
 
@@ -11,6 +12,19 @@ from tests.fuzz.targets import LIMIT, TARGETS, seeds
 from guantong.base.errors import GuantongError
 
 EXECUTIONS = 150
+FOUND = {
+    "modbus": (b"//[\rq:///",),
+    "opcua": (
+        bytes.fromhex(
+            "010043034672972c647cdd010000000000000000000000000000000007000000126f972c647cdd010100000001002b0301b80000000a000000000000"
+            "00037e0100000000010000000308010000000000000000000000000200030008fbffffffffffffff0000030000000308000000000001000000000000"
+            "04000000030b000000000001009b023874972c00f83f002c647cdd0100000000000000000000000000000000010000000000030f020000ffffffffff"
+            "ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff0000010000000007000000038b647cdd010000000000"
+            "000000000000000000000000000023000000f83f00000000000002000000000000000000f03f"
+        ),
+    ),
+}
+"""What longer fuzzing once found, so that it stays mended."""
 
 
 def mutated(data: bytes, chance: random.Random) -> bytes:
@@ -46,3 +60,9 @@ def test_spoilt_input_raises_nothing_but_our_own_errors(name: str, data_dir: Pat
 
     assert known
     assert refused < EXECUTIONS, "nothing was read at all: the seeds are worth nothing"
+
+
+@pytest.mark.parametrize("name, number", [(name, number) for name, all in FOUND.items() for number in range(len(all))])
+def test_what_was_found_once_is_mended(name: str, number: int) -> None:
+    with contextlib.suppress(GuantongError):
+        TARGETS[name](FOUND[name][number])

@@ -18,7 +18,6 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 import orjson
 
@@ -26,6 +25,7 @@ from guantong.base.batch import Batch
 from guantong.base.clock import Clock
 from guantong.base.errors import ConfigProblem, GuantongError, Refused, Retryable, Skippable
 from guantong.base.wire import Http
+from guantong.connect.rules import address_parts
 
 __all__ = [
     "CONTENT_TYPE", "HEAD_BYTES", "EdgeLog", "Entry", "Forwarder", "Frame", "encode", "enrol", "frames_of", "parts_of", "secure_url",
@@ -160,7 +160,7 @@ def secure_url(url: str) -> str:
 
     Raises ConfigProblem ``connect.edge-insecure``, ``connect.address-unusable``.
     """
-    parts = urlsplit(url)
+    parts = address_parts(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigProblem("connect.address-unusable", base=url[:200], reason="an http or https address is wanted")
     if parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "localhost", "::1"):

@@ -12,14 +12,14 @@ import hashlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 from urllib.request import url2pathname
 
 from guantong.base.errors import ConfigProblem, Refused, Skippable
 from guantong.connect.columns import Readings
 from guantong.connect.delivery import Delivery
 from guantong.connect.model import Imported, Interface
-from guantong.connect.rules import names_of, units_of
+from guantong.connect.rules import address_parts, names_of, units_of
 
 __all__ = [
     "FileReader",
@@ -41,7 +41,7 @@ _OLE = bytes.fromhex("d0cf11e0a1b11ae1")  # .xls
 
 def path_of(base: str) -> Path:
     """The path of ``file:///…`` or of a plain path. Raises ConfigProblem ``connect.address-unusable``."""
-    parts = urlsplit(base)
+    parts = address_parts(base)
     if parts.scheme == "file":
         if parts.netloc not in ("", "localhost"):
             raise ConfigProblem("connect.address-unusable", base=base, reason="a file of this machine is expected")

@@ -13,7 +13,7 @@ from guantong.base.errors import ConfigProblem, GuantongError, Retryable
 from guantong.base.wire import Http
 from guantong.connect.delivery import Delivery
 from guantong.connect.model import Interface, Property
-from guantong.connect.rules import names_of, units_of
+from guantong.connect.rules import address_parts, names_of, units_of
 from guantong.connect.secrets import Lookup
 from guantong.connect.values import Shape, at_path, instant_of, read_json
 
@@ -36,7 +36,9 @@ class HttpReader:
         self._requests: dict[tuple[str, str], list[Property]] = {}
         for item in interface.properties:
             form = item.form
-            url = urljoin(interface.base, form.href if form is not None else "")
+            href = form.href if form is not None else ""
+            address_parts(href)
+            url = urljoin(interface.base, href)
             method = (dict(form.terms).get("htv_methodName") if form is not None else None) or interface.term("method")
             self._ask(url, method or "GET").append(item)
         if not interface.properties:

@@ -12,10 +12,10 @@ import re
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from guantong.base.errors import ConfigProblem
 from guantong.connect.model import Interface, Property
+from guantong.connect.rules import address_parts
 
 __all__ = ["ENTITIES", "Block", "Item", "address", "blocks", "item_of", "value_of"]
 
@@ -80,12 +80,9 @@ class Block:
 
 def address(base: str) -> tuple[str, int, int]:
     """Host, port and unit of ``modbus+tcp://host:502/1/``. Raises ConfigProblem ``connect.address-unusable``."""
-    parts = urlsplit(base)
+    parts = address_parts(base)
     unit = parts.path.strip("/") or "1"
-    try:
-        port = parts.port or 502
-    except ValueError:
-        port = 0
+    port = parts.port or 502
     if parts.scheme != "modbus+tcp" or not parts.hostname or not port or not unit.isdigit() or int(unit) > 255:
         raise ConfigProblem("connect.address-unusable", base=base, reason="modbus+tcp://host:502/1/ is expected")
     return parts.hostname, port, int(unit)
@@ -98,7 +95,7 @@ def item_of(item: Property, interface: Interface) -> Item | None:
     href = form.href if form is not None else item.key
     terms = {**dict(interface.terms), **dict(form.terms if form is not None else ())}
     if "://" in href:
-        parts = urlsplit(href)
+        parts = address_parts(href)
         unit_text, _, place = parts.path.strip("/").rpartition("/")
         path, query = f"{unit_text}/{place}" if unit_text else place, parts.query
     else:

@@ -16,12 +16,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from guantong.base.errors import ConfigProblem, Retryable
 from guantong.connect.delivery import Delivery
 from guantong.connect.model import ConnectSettings, Interface, Property
-from guantong.connect.rules import names_of, units_of
+from guantong.connect.rules import address_parts, names_of, units_of
 from guantong.connect.secrets import Lookup
 from guantong.connect.values import Shape, instant_of, read_json
 
@@ -59,12 +59,9 @@ class Message:
 
 def address(base: str, schemes: tuple[str, str] = ("mqtt", "mqtts")) -> tuple[str, int, bool]:
     """Host, port and whether the line is encrypted. Raises ConfigProblem ``connect.address-unusable``."""
-    parts = urlsplit(base)
-    try:
-        port = parts.port
-    except ValueError:
-        port = -1
-    if parts.scheme not in schemes or not parts.hostname or port == -1:
+    parts = address_parts(base)
+    port = parts.port
+    if parts.scheme not in schemes or not parts.hostname:
         raise ConfigProblem("connect.address-unusable", base=base, reason=f"{schemes[0]}://host:1883/ is expected")
     secure = parts.scheme == schemes[1]
     return parts.hostname, port or (8883 if secure else 1883), secure
@@ -260,9 +257,9 @@ def _settle(answered: asyncio.Future[Any], value: Any) -> None:
 def topic_of(href: str, base: str) -> str:
     """The topic of a form's href (AID 1.1: ``#`` as ``%23``, a leading slash as ``.//a``, or a whole address)."""
     if href.startswith(("mqtt://", "mqtts://")):
-        return unquote(urlsplit(href).path[1:])
+        return unquote(address_parts(href).path[1:])
     text = href[2:] if href.startswith(".//") else href.removeprefix("./")
-    prefix = unquote(urlsplit(base).path.lstrip("/"))
+    prefix = unquote(address_parts(base).path.lstrip("/"))
     return prefix + (unquote(text) if href.startswith(".//") else unquote(text).removeprefix("/"))
 
 

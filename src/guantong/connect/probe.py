@@ -8,7 +8,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlunsplit
 
 from guantong.base.clock import Clock, iso
 from guantong.base.errors import ConfigProblem, Retryable
@@ -16,6 +16,7 @@ from guantong.base.wire import Http
 from guantong.connect.columns import Readings
 from guantong.connect.files import form_of, path_of
 from guantong.connect.model import ConnectSettings, Form, Interface, Property, Proposal
+from guantong.connect.rules import address_parts
 from guantong.connect.secrets import Lookup, none
 
 __all__ = ["probe"]
@@ -31,7 +32,7 @@ async def probe(url: str, *, http: Http, clock: Clock, settings: ConnectSettings
     Raises Retryable ``connect.unreachable`` and ``connect.agent-error``, ConfigProblem ``connect.address-unusable``,
     ``connect.file-unreadable``, ``connect.secret-in-address`` and ``base.extra-missing``.
     """
-    scheme = urlsplit(url).scheme.lower()
+    scheme = address_parts(url).scheme.lower()
     now = iso(clock.now(), digits=0)
     if scheme == "shdr":
         return await _shdr(url, now, clock, settings)
@@ -105,7 +106,7 @@ async def _shdr(url: str, now: str, clock: Clock, settings: ConnectSettings) -> 
 async def _agent(url: str, now: str, http: Http, settings: ConnectSettings) -> Proposal:
     from guantong.connect.mtconnect import agent_devices
 
-    parts = urlsplit(url)
+    parts = address_parts(url)
     path = re.sub(r"/(probe|current|sample|asset[s]?)/?$", "/", parts.path or "/")
     base = urlunsplit((parts.scheme, parts.netloc, path if path.endswith("/") else path + "/", "", ""))
     interface = Interface("agent", "mtconnect", base, created=now, content_type="text/xml")  # refuses secrets first
@@ -140,8 +141,8 @@ async def _opcua(url: str, now: str, settings: ConnectSettings) -> Proposal:
     from guantong.connect.opcua import channel_of, look
 
     offers, facts = await look(url, settings.connect_timeout_s)
-    host = urlsplit(url).hostname or "opcua"
-    name = _name(f"opcua-{host}-{urlsplit(url).port or 4840}", "opcua")
+    host = address_parts(url).hostname or "opcua"
+    name = _name(f"opcua-{host}-{address_parts(url).port or 4840}", "opcua")
     interface = replace(interface, name=name, title=str(facts.get("server") or host), properties=offers)
     channel = channel_of(facts["security"], facts["certificate"])
     if (
@@ -162,7 +163,7 @@ async def _json(url: str, now: str, http: Http, settings: ConnectSettings) -> Pr
     value = read_json(answer.body) if answer.status == 200 else None
     if not isinstance(value, dict | list):
         return None
-    parts = urlsplit(url)
+    parts = address_parts(url)
     interface = Interface(_name(parts.hostname or "http", "http"), "http", url, title=parts.netloc, created=now)
     members = value if isinstance(value, dict) else {}
     offers = tuple(Property(str(name), title=str(name), form=Form("")) for name in members if str(name))
@@ -175,7 +176,7 @@ async def _broker(url: str, now: str, clock: Clock, settings: ConnectSettings, s
     from guantong.connect.sparkplug_host import topic_of
 
     kind = "sparkplug" if url.startswith("sparkplug") else "mqtt"
-    host = urlsplit(url).hostname or kind
+    host = address_parts(url).hostname or kind
     interface = Interface(_name(f"{kind}-{host}", kind), kind, url, title=host, created=now)  # type: ignore[arg-type]
     schemes = ("sparkplug", "sparkplugs") if kind == "sparkplug" else ("mqtt", "mqtts")
     broker = Broker(interface, settings, secrets, clock.now, client="", clean=True, schemes=schemes)
@@ -206,7 +207,7 @@ async def _broker(url: str, now: str, clock: Clock, settings: ConnectSettings, s
 async def _modbus(url: str, now: str, settings: ConnectSettings) -> Proposal:
     from guantong.connect.modbus import identify
 
-    host = urlsplit(url).hostname or "modbus"
+    host = address_parts(url).hostname or "modbus"
     interface = Interface(_name(f"modbus-{host}", "modbus"), "modbus", url, title=host, created=now)
     said = await identify(url, connect_s=settings.connect_timeout_s, answer_s=settings.poll_timeout_s)
     # Modbus tells no names of registers: they come from the maker's list or an interface description

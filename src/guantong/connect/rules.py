@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+from urllib.parse import SplitResult, urlsplit
 
+from guantong.base.errors import ConfigProblem
 from guantong.connect.model import Property
 
-__all__ = ["holes", "names_of", "out_of_tolerance", "units_of"]
+__all__ = ["address_parts", "holes", "names_of", "out_of_tolerance", "units_of"]
+
+
+def address_parts(url: str) -> SplitResult:
+    """The parts of an address that somebody wrote. Raises ConfigProblem ``connect.address-unusable`` where it is none."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.hostname, parts.port  # looked at late by the library, and refused late
+    except ValueError as error:
+        raise ConfigProblem("connect.address-unusable", base=url[:200], reason=str(error)) from error
+    return parts
 
 
 def names_of(properties: Iterable[Property]) -> dict[str, dict[str, str | None]]:

@@ -14,13 +14,12 @@ import re
 import struct
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from guantong.base.batch import BAD
 from guantong.base.errors import ConfigProblem, Retryable
 from guantong.connect.delivery import Delivery
 from guantong.connect.model import Interface, Property
-from guantong.connect.rules import names_of, units_of
+from guantong.connect.rules import address_parts, names_of, units_of
 
 __all__ = ["S7Reader", "Spot", "address", "spot_of", "spots_together", "value_of"]
 
@@ -51,12 +50,9 @@ class Spot:
 
 def address(base: str) -> tuple[str, int, int, int]:
     """Host, port, rack and slot of ``s7://host:102/0/1``. Raises ConfigProblem ``connect.address-unusable``."""
-    parts = urlsplit(base)
+    parts = address_parts(base)
     place = [piece for piece in parts.path.split("/") if piece] or ["0", "1"]
-    try:
-        port = parts.port or 102
-    except ValueError:
-        port = 0
+    port = parts.port or 102
     if (
         parts.scheme != "s7"
         or not parts.hostname

@@ -90,6 +90,7 @@ def _guarded(read: Any) -> Any:
             IndexError,
             ValueError,
             TypeError,
+            AttributeError,  # the stack's own reader, where an array's dimensions belie its elements
             KeyError,
             OverflowError,
             RecursionError,
