@@ -12,6 +12,10 @@ import pytest_asyncio
 from tests.verify.conftest import AT, World
 from tests.web.browsing import ARGUMENTS
 
+from guantong.base import keychange
+from guantong.base.canonical import canonical_bytes
+from guantong.base.clock import parse_iso
+from guantong.base.keys import Ed25519Key
 from guantong.node import Node
 from guantong.prove import package, rules
 from guantong.verify import verify_package
@@ -153,17 +157,50 @@ async def test_what_the_maker_itself_forged_fails_at_the_same_check_as_on_the_co
         assert [name for name, ok in (await checker.checks()).items() if ok == "false"] == wanted, number
     for text in ("x", trust.replace("quorum witnesses", "quorum nobody"), trust + "quorum none\n"):
         assert await checker.verdict(WORLD.pack(), text) == "unreadable"
-    # which key counted when is left to the command, and not guessed; what was changed is found all the same
-    changed = WORLD.pack({**whole, "keys/001.json": b"{}"})
-    assert await checker.verdict(changed, trust) == "unreadable"
-    assert "guantong verify only" in await checker.page.inner_text("#result")
-    assert await checker.verdict(changed.replace(b"urn:uuid:record-2", b"urn:uuid:record-9"), trust) == "not-ok"
+    changed = {**whole, "keys/001.json": b"{}"}
+    assert await checker.verdict(WORLD.pack(changed), trust) == same_as_command(WORLD.pack(changed), trust) == "not-ok"
     assert await checker.verdict(WORLD.pack(), trust + "key-change e30=\n") == "unreadable"
     disputed = World()
     disputed.receipts[1] = disputed.receipt(2, 2500, "dispute")
     files = {path: data for path, data in disputed.files().items() if not path.startswith("invoices/")}
     assert await checker.verdict(disputed.pack(files), trust) == same_as_command(disputed.pack(files), trust) == "ok"
     assert "1 usage records are disputed" in await checker.page.inner_text("#result")
+    await checker.page.context.close()
+
+
+async def test_which_key_counted_when_is_judged_as_on_the_command_line(chromium: Any, empty: Node) -> None:
+    checker = await opened(chromium, empty.address + "/verify")
+    old, new, trust = WORLD.keys[WORLD.provider], Ed25519Key(bytes(range(32))), WORLD.trust_text()
+
+    def change(at: str, to: Ed25519Key = new, *, lost: bool = False, confirmed: bool = False) -> dict[str, Any]:
+        made = keychange.make(WORLD.provider, old.public, to, parse_iso(at), old_key=None if lost else old)
+        if confirmed:
+            one = keychange.confirmation(keychange.parse(made), WORLD.consumer, WORLD.keys[WORLD.consumer], AT)
+            made["confirmations"].append(one)
+        return made
+
+    def pack(world: World, *changes: dict[str, Any]) -> bytes:
+        papers = {f"keys/{number:03d}.json": canonical_bytes(one) for number, one in enumerate(changes, 1)}
+        return world.pack({**world.files(), **papers})
+
+    later = World()
+    later.keys = {**WORLD.keys, WORLD.provider: new}
+    later.__dict__.update(receipts=[later.receipt(number, count) for number, count in enumerate(later.rows, 1)])
+    early, between, late = "2026-11-24T07:00:00Z", "2026-11-24T08:00:00Z", "2026-11-24T10:00:00Z"
+    cases = [
+        ("known to witnesses before its key was rotated", pack(WORLD, change(late)), trust, "ok"),
+        ("signed after its key was rotated", pack(WORLD, change(between)), trust, "not-ok"),
+        ("led on to the new key by the statement inside", pack(later, change(early)), trust, "ok"),
+        ("no statement leads to the new key", pack(later), trust, "not-ok"),
+        ("a loss that nobody known confirms", pack(later, change(early, lost=True)), trust, "not-ok"),
+        ("a loss that the customer confirms", pack(later, change(early, lost=True, confirmed=True)), trust, "ok"),
+        ("one key changed for two", pack(WORLD, change(late), change(late, Ed25519Key(bytes(32)))), trust, "not-ok"),
+        ("the trust file knows of the rotation", WORLD.pack(), trust + rules.change_line(change(between)) + "\n", "not-ok"),
+        ("without a trust file", pack(WORLD, change(late)), "", "signer-unknown"),
+    ]  # fmt: skip
+    for name, data, known, wanted in cases:
+        assert same_as_command(data, known) == wanted, name
+        assert await checker.verdict(data, known) == wanted, name
     await checker.page.context.close()
 
 

@@ -353,9 +353,9 @@ def _unique(records: Iterable[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any
 
 def _parties(records: Sequence[Mapping[str, Any]], name: str) -> set[str]:
     """Whom the records name. A party stands there by its DID alone or with its registration number beside it."""
-    named = [record.get(name) for record in records]
+    named: list[Any] = [record.get(name) for record in records]
     if set(map(type, named)) <= {str}:
-        return set(named)  # type: ignore[arg-type]
+        return set(named)
     return {str(one.get("did", "")) if isinstance(one, Mapping) else str(one) for one in named}
 
 
@@ -408,7 +408,7 @@ def _counts(per: str, records: Sequence[Mapping[str, Any]]) -> list[int | Decima
             for record in records
         ]
     member = {"row": "rows", "byte": "bytes", "reading": "readings"}[per]
-    column = [record.get(member) for record in records]
+    column: list[Any] = [record.get(member) for record in records]
     if set(map(type, column)) == {int} and min(column) >= 0:
         return column
     return [

@@ -267,18 +267,62 @@
     };
     return { logs, witnesses, isMet: (keys) => counts(quorum, keys) };
   };
+
+  // ---- keys that changed: a statement signed by the old key, or confirmed by a known party where it is lost (guantong/base/keychange.py)
+
+  const parseChange = async (document, path) => {
+    const wrong = () => fail(`${path} is no good statement of a changed key`, `${path} 不是有效的密钥变更声明`);
+    if (!isObject(document)) wrong();
+    const { signatures, confirmations, ...core } = document;
+    if (!hasMembers(core, ["v", "type", "did", "reason", "old", "new", "at"]) || core.v !== 1 || core.type !== "guantong-key-change" || !["lost", "rotated"].includes(core.reason)) wrong();
+    const old = unb64(core.old), fresh = unb64(core.new), message = canonicalBytes(core), by = isObject(signatures) ? signatures : wrong();
+    if (old.length !== 32 || fresh.length !== 32 || same(old, fresh) || !Array.isArray(confirmations) || confirmations.length > 64) wrong();
+    if (!(await verifies(fresh, message, unb64(by.new))) || (core.reason === "rotated" && !(await verifies(old, message, unb64(by.old))))) wrong();
+    return { did: String(core.did), reason: core.reason, old, fresh, at: instant(core.at), name: await digest(core), confirmations };
+  };
+  const isConfirmed = async ({ did, name, confirmations }, dids) => {
+    for (const one of confirmations) {
+      if (!isObject(one) || typeof one.by !== "string" || typeof one.at !== "string" || one.by === did) continue;
+      const message = canonicalBytes({ v: 1, type: "guantong-key-confirmation", change: name, by: one.by, at: one.at });
+      let value;
+      try { value = unb64(one.signature); } catch { continue; }
+      for (const key of dids.get(one.by) || []) if (await verifies(key, message, value)) return true;
+    }
+    return false;
+  };
+  /** The trust that follows the changes which lead on from its own keys; all others are left aside. One key changed for two is refused. */
+  const withChanges = async (trust, changes) => {
+    const held = new Map(trust.dids), retired = new Map(trust.retired), logs = new Map(trust.policy.logs), found = new Map();
+    const holds = (did, key) => (held.get(did) || []).some((one) => same(one, key));
+    for (const change of [...changes].sort((one, other) => (one.at < other.at ? -1 : one.at > other.at ? 1 : 0))) {
+      const { did, old, fresh, at, reason } = change, origin = `guantong/${did}`;
+      if (!((reason === "rotated" && holds(did, old)) || holds(did, fresh) || (reason === "lost" && (await isConfirmed(change, trust.dids))))) continue;
+      const place = `${did} ${hex(old)}`, before = found.get(place) || found.set(place, fresh).get(place);
+      if (!same(before, fresh)) fail(`a key of ${did} was changed for two others`, `${did} 的一把密钥被变更为两把不同的密钥`);
+      for (const key of [old, fresh]) {
+        if (!holds(did, key)) held.set(did, [...(held.get(did) || []), key]);
+        const known = logs.get(origin) || [], made = await keyOf(origin, LOG_KEY, key);
+        if (!known.some((one) => keyName(one) === keyName(made))) logs.set(origin, [...known, made]);
+      }
+      retired.set(hex(old), at);
+    }
+    return { ...trust, dids: held, retired, policy: { ...trust.policy, logs } };
+  };
+
   const parseTrust = async (value) => {
-    const dids = new Map(), others = new Set();
+    const dids = new Map(), others = new Set(), changes = [];
     const policy = await parsePolicy(value, (kind, fields) => {
       if (kind === "did") {
         const key = fields.length === 2 ? unb64(fields[1]) : malformed("a did line");
         if (!fields[0].startsWith("did:") || key.length !== 32) malformed("a did line");
         dids.set(fields[0], [...(dids.get(fields[0]) || []), key]);
       }
+      if (kind === "key-change") changes.push(fields.length === 1 ? unb64(fields[0]) : malformed("a key-change line"));
       others.add(kind);
-      return ["did", "authority", "contract", "block", "sm2", "key-change"].includes(kind); // most are for the command line
+      return ["did", "authority", "contract", "block", "sm2", "key-change", "company", "company-root"].includes(kind); // most are for the command line
     });
-    return { dids, policy, others };
+    const read = await Promise.all(changes.map((bytes) => parseChange(parsed(bytes, "key-change"), "key-change")));
+    return withChanges({ dids, policy, others, retired: new Map() }, read);
   };
 
   // ---- the checks, in the order and with the meaning of guantong/verify.py
@@ -290,6 +334,7 @@
     maker: ["The maker's key is one you trust", "出具方密钥在您的信任文件之中"],
     checkpoint: ["The checkpoint is signed by the maker's log", "检查点由出具方的日志签名"],
     witnesses: ["Enough witnesses cosigned the checkpoint", "会签检查点的见证方达到要求"],
+    keys: ["No key is used after it was rotated or lost", "没有密钥在轮换或丢失之后仍被使用"],
     entries: ["Every entry lies in the log under the checkpoint", "每个条目都在检查点之下的日志中"],
     agreement: ["The agreement is the one the log recorded", "合约与日志记录一致"],
     receipts: ["Every receipt carries the signatures it claims", "每份回执的签名均属实"],
@@ -342,7 +387,12 @@
     }
 
     async checkMaker() {
+      const changes = [];
+      for (const [path, bytes] of this.files) if (path.startsWith("keys/")) changes.push(await parseChange(parsed(bytes, path), path));
+      const own = { dids: new Map([[this.maker, [this.key]]]), policy: { logs: new Map() }, retired: new Map() };
+      this.known = await withChanges(this.trust || own, changes);
       if (!this.trust) return [null, NO_TRUST];
+      this.trust = this.known;
       const known = this.trust.dids.get(this.maker) || [];
       if (!known.some((key) => same(key, this.key))) fail(`the trust file does not list this key of ${this.maker}`, `信任文件中没有 ${this.maker} 的这把密钥`);
     }
@@ -379,6 +429,18 @@
       const remark = this.cosigners.map(({ witness, at }) => `${witness} ${at}`).join(", ");
       if (!this.trust && remark) return [null, { en: `no trust file was given; unconfirmed: ${remark}`, zh: `未提供信任文件，以下未经确认：${remark}` }];
       return [true, remark ? plain(remark) : { en: "the policy asks for none", zh: "策略未要求见证" }];
+    }
+
+    /** A key that was rotated or lost counts for what was seen by others before that, and for nothing later. */
+    async keyTimes() {
+      const { retired } = this.known, signers = (this.policy.logs.get(this.head.origin) || []).filter((key) => this.opened.signers.has(keyName(key)));
+      const ends = retired.has(hex(this.key)) ? [retired.get(hex(this.key))] : [];
+      if (signers.every(({ key }) => retired.has(hex(key)))) ends.push(...signers.map(({ key }) => retired.get(hex(key))));
+      if (!ends.length) return;
+      const end = ends.reduce((one, other) => (other < one ? other : one)), at = iso(end / 1000000000n);
+      if (instant(this.knownAt || this.madeAt) >= end) fail(`it is signed with a key that counts no more since ${at}`, `签名所用密钥自 ${at} 起已作废`);
+      if (this.knownAt) return [true, { en: `the key was changed later, at ${at}`, zh: `密钥在此之后才变更（${at}）` }];
+      return [null, { en: `the key counts no more since ${at}, and no witness says that this is older`, zh: `密钥自 ${at} 起作废，且没有见证方证明本包更早` }];
     }
 
     async entries() {
@@ -437,13 +499,14 @@
       return [true, { en: remarks.join(", "), zh: zh.join("、") }];
     }
 
-    keysOf(did) {
-      if (!this.trust) return did === this.maker ? [this.key] : [];
-      return this.trust.dids.get(did) || fail(`the trust file does not list ${did}`, `信任文件中没有 ${did}`);
+    /** The evidence keys of a party; with an instant, those that counted then. */
+    keysOf(did, at = null) {
+      const ends = this.known.retired, found = (this.known.dids.get(did) || []).filter((key) => at === null || !ends.has(hex(key)) || at < ends.get(hex(key)));
+      return found.length || !this.trust ? found : fail(`the trust file does not list ${did}`, `信任文件中没有 ${did}`);
     }
 
-    async signature(path, did, value, signature) {
-      const bytes = unb64(signature), keys = this.keysOf(did), message = canonicalBytes(value);
+    async signature(path, did, value, signature, at = null) {
+      const bytes = unb64(signature), keys = this.keysOf(did, at), message = canonicalBytes(value);
       if (!keys.length) return this.unknown.add(did);
       for (const key of keys) if (await verifies(key, message, bytes)) return this.signers.add(did);
       return fail(`the signature of ${did} in ${path} does not match`, `${path} 中 ${did} 的签名不符`);
@@ -476,18 +539,18 @@
       const provider = party(record.provider), consumer = party(record.consumer);
       if (provider === consumer || !this.parties.has(provider) || !this.parties.has(consumer)) fail(`${path} names other parties than the agreement`, `${path} 的当事方与合约不同`);
       if (!hasMembers(record, RECORD) || record.v !== 1 || record.type !== "usage" || !["seq", "rows", "bytes", "chunkCount", "blockBytes"].every((name) => whole(record[name]))) fail(`${path} is no usage record of version 1`, `${path} 不是第 1 版用量记录`);
-      instant(record.to);
+      const end = instant(record.to);
       if (isEmpty(answer)) {
         const oneSided = state === "one-sided";
-        await this.signature(path, oneSided ? this.maker : provider, record, signature);
+        await this.signature(path, oneSided ? this.maker : provider, record, signature, end);
         return oneSided ? "one-sided" : "offered";
       }
       const { statement } = answer;
-      instant(statement.at);
+      const at = instant(statement.at);
       if (statement.record !== recordHash || statement.providerSig !== (await digestOf(unb64(signature)))) fail(`the countersignature in ${path} belongs to another record`, `${path} 中的回签属于另一份记录`);
-      await this.signature(path, provider, record, signature);
-      await this.signature(path, consumer, statement, answer.signature);
-      if (this.keysOf(provider).length && this.keysOf(consumer).length) {
+      await this.signature(path, provider, record, signature, end);
+      await this.signature(path, consumer, statement, answer.signature, at);
+      if (this.keysOf(provider, end).length && this.keysOf(consumer, at).length) {
         if (canonical(statement.consumer) !== canonical(record.consumer) || !["accept", "dispute"].includes(statement.verdict)) fail(`${path}: the statement is by another consumer or has no verdict`, `${path}：回签声明由他人作出或没有结论`);
         if (statement.verdict === "accept" && !["rows", "bytes", "contentRoot"].every((name) => isObject(statement.counted) && statement.counted[name] === record[name])) fail(`${path}: the consumer accepted what it did not count`, `${path}：使用方认可的数量与其计数不符`);
       }
@@ -511,28 +574,25 @@
       return this.signed(String(found.length));
     }
 
-    /** Whether a party's key was changed: which one counted when is more than this page judges, so it gives no verdict at all. */
-    hasKeyChanges() { return Boolean(this.trust?.others.has("key-change")) || [...this.files.keys()].some((path) => path.startsWith("keys/")); }
-
     /** What is in the package and is not judged here. */
     leftOut() {
       const paths = this.files ? [...this.files.keys()] : [], has = (folder) => paths.some((path) => path.startsWith(folder)), found = [];
       if (has("anchors/")) found.push({ en: "Time stamps and anchors on a chain are in the package, but only guantong verify checks them; nothing is claimed from them here.", zh: "包内有时间戳或链上锚定，仅 guantong verify 能核验；本页不据此作任何结论。" });
       if (this.invoiceCount) found.push({ en: "Whether the amounts of the invoices follow from price plan and receipts: guantong verify computes them again.", zh: "账单金额是否可由价格方案和回执算出：由 guantong verify 重新计算。" });
       if (this.trust?.others.has("sm2") || [...this.leaves.values()].some((leaf) => "sm3" in leaf)) found.push({ en: "SM2 signatures and SM3 digests; browsers do not have them.", zh: "SM2 签名与 SM3 摘要；浏览器不具备这些算法。" });
-      if (has("disputes/") || has("credit-notes/")) found.push({ en: "The content of disputes and credit notes; they are unchanged since the maker packed them.", zh: "争议与贷项通知单的内容；自出具方打包以来未被改动。" });
+      if (has("disputes/") || has("credit-notes/")) found.push({ en: "The content of disputes and credit notes; they are unchanged since the maker packed them, and guantong verify derives them again.", zh: "争议与红字账单的内容；自出具方打包以来未被改动，由 guantong verify 重新推算。" });
+      if (has("company/") || this.trust?.others.has("company")) found.push({ en: "Company certificates (X.509).", zh: "单位证书（X.509）。" });
       return found;
     }
   }
 
   const STEPS = [["container", "container"], ["manifest", "manifest"], ["files", "checkFiles"], ["maker", "checkMaker"], ["checkpoint", "checkpoint"], ["witnesses", "witnesses"],
-    ["entries", "entries"], ["agreement", "agreement"], ["receipts", "receipts"], ["invoices", "invoices"]];
+    ["keys", "keyTimes"], ["entries", "entries"], ["agreement", "agreement"], ["receipts", "receipts"], ["invoices", "invoices"]];
   const LIMITS = [
     { en: "that the sensor told the truth", zh: "传感器如实反映了实际情况" },
     { en: "that the record is complete, if the meter was bypassed", zh: "计量未被绕过、记录没有缺漏" },
     { en: "that a party deleted data it says it deleted", zh: "某一方确已删除其声称删除的数据" },
   ];
-  const KEY_CHANGES = { en: "A party's key was changed. Which key counted when is judged by guantong verify only; this page gives no verdict here.", zh: "有一方的密钥已变更。何时以哪把密钥为准，仅由 guantong verify 判定；本页对此不作结论。" };
   const VERDICTS = {
     ok: ["ok: this package verifies", "通过：存证包核验无误"],
     "signer-unknown": ["consistent, signer unknown: nothing in it was changed, but who signed it is not confirmed; give a trust file", "内容一致，签名者身份未知：包内没有改动，但无法确认是谁签的；请提供信任文件"],
@@ -573,7 +633,6 @@
         [ok, reason] = [false, error.words || plain(error.message)];
       }
       checks.push({ name, ok, reason });
-      if (name === "files" && ok && found.hasKeyChanges()) return { ...nothing(KEY_CHANGES), checks };
       if (ok === false && !["maker", "witnesses"].includes(name)) break; // what comes later rests on what came before
     }
     const verdict = checks.some(({ ok }) => ok === false) ? "not-ok" : trust && checks.every(({ ok }) => ok) ? "ok" : "signer-unknown";
