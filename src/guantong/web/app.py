@@ -22,7 +22,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from guantong.base.errors import GuantongError, Refused, Skippable
-from guantong.web import checking
+from guantong.web import checking, guest_page
 from guantong.web.actions import ACTIONS, Action
 from guantong.web.ask import Ask
 from guantong.web.auditing import AUDITOR_MAY, AUDITOR_SEES
@@ -102,6 +102,7 @@ class _Shell:
             Route("/favicon.ico", self._favicon),
             Route("/api/openapi.json", self._openapi),
             *checking.routes(),
+            *guest_page.routes(self.render.guest, self._language, self._remember),
         ]
         routes += extra_routes
         for action in ACTIONS:

@@ -422,6 +422,18 @@ class Render:
         context = self._base(language, None) | {"title": say(language, "signin.title"), "signed_in": False}
         return self._env.get_template("signed_in.html").render(context)
 
+    def guest(self, language: str) -> str:
+        """The page of a guest, with the words that its script says."""
+        zh = language.startswith("zh")
+        words = {
+            key.removeprefix("guest."): text["zh" if zh else "en"]
+            for key, text in all_texts().items()
+            if key.startswith("guest.")
+        }
+        words["host-did"] = self._rooms.participant
+        context = self._base(language, None) | {"title": say(language, "guest.title"), "words": words}
+        return self._env.get_template("guest.html").render(context)
+
 
 def _title(title: Any, language: str) -> str:
     if isinstance(title, Mapping):
