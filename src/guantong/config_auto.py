@@ -112,7 +112,7 @@ ROWS: tuple[tuple[str, type, Any, str, str, bool], ...] = (
     ('exchange.presented-credentials', tuple, ('MembershipCredential',), "Types of our own credentials that a partner we call may ask for.", "我方主动联系的伙伴可以查看我方哪些类型的凭证。", False),
     ('exchange.issued-credentials', tuple, (), "Types of credentials that this node issues to others; empty: it is no issuer.", "本节点向他人签发哪些类型的凭证；留空则不是签发方。", False),
     ('exchange.control-plane', str, '', "Address of somebody else's control plane (Data Plane Signaling) whose data plane this node is; empty: of none.", "本节点作为数据面所服务的外部控制面地址（Data Plane Signaling）；留空则不启用。", False),
-    ('exchange.signaling-key', str, '', "Key shared with that control plane: it must send it, and is sent it, as a bearer token. Without one no signal is taken.", "与该控制面共享的密钥，双方均以 Bearer 令牌发送；未设置则不接受任何信令。", True),
+    ('exchange.signaling-key', str, '', "Key shared with that control plane, or, where none is set, with the data planes that this node controls: they must send it, and are sent it, as a bearer token. Without one no signal is taken.", "与该控制面（未设置时：与本节点所控制的数据面）共享的密钥，双方均以 Bearer 令牌发送；未设置则不接受任何信令。", True),
     ('exchange.issued-lifetime-d', int, 365, "How long a credential that this node issues holds, days.", "本节点签发的凭证有效多少天。", False),
     # prove
     ('prove.batch-leaves', int, 4096, "Leaves taken into the tree under one checkpoint, at most.", "一个检查点最多收入多少片叶子。", False),
