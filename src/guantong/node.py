@@ -26,10 +26,11 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from guantong.exchange.ports import Access, Verdict
+    from guantong.exchange.relayed import Seat, Uplink
     from guantong.keep.model import Retention
     from guantong.prove.model import Scope
 
-__all__ = ["WIRES", "Node", "Wire", "probe", "run_async"]
+__all__ = ["WIRES", "Node", "Wire", "run_async"]
 
 T = TypeVar("T")
 
@@ -121,6 +122,7 @@ class Node:
         from guantong.exchange.keyring import FILE, load_keys
         from guantong.exchange.model import ExchangeSettings
         from guantong.exchange.permits import Permits
+        from guantong.exchange.relayed import seat_in
         from guantong.exchange.service import Exchange
         from guantong.fuse.model import FuseSettings
         from guantong.fuse.service import Fuse
@@ -160,12 +162,18 @@ class Node:
         self.directory.mkdir(parents=True, exist_ok=True)
         self.web_settings: WebSettings = config.section("web", WebSettings)
         self._socket = None
-        address = config["web.public-url"]
+        self.seat: Seat | None = None
+        self.uplink: Uplink | None = None
+        local, address = "", config["web.public-url"]
         if not address:
             self._socket = bind(config["web.host"], self._port())
             host, port = self._socket.getsockname()[:2]
             (self.directory / "port").write_text(str(port), "ascii")
-            address = f"http://{host}:{port}"
+            address = local = f"http://{host}:{port}"
+            self.seat = seat_in(self.directory)
+            if self.seat is not None:  # partners reach it through a relay, its own people as before
+                address = self.seat.address
+        self.local: str = (local or address).rstrip("/")
         self.address: str = address.rstrip("/")
         prove_settings = config.section("prove", ProveSettings)
         self.keys = load_keys(self.directory / FILE, sm2=prove_settings.sm2_line)
@@ -219,6 +227,7 @@ class Node:
             new_id=new_id,
         )
         self._texts = Permits()
+        self.exchange.spaces.company = lambda _: self.name
         self.exchange.host(self.identity, self.address)
         self.exchange.receive_pushes(self._inbox)
         self.prove = Prove(
@@ -301,6 +310,8 @@ class Node:
         await self.prove.start()
         await self.connect.start(run=not alone)
         self.app = self._make_app()
+        if not alone:
+            await self._join_in()
 
     async def serve(self) -> str:
         """Answer HTTP at the node's address; returns the address."""
@@ -325,6 +336,8 @@ class Node:
     async def stop(self) -> None:
         """Stop in the reverse order of the journey; what was acknowledged is durable."""
         await self.connect.stop()
+        if self.uplink is not None:
+            await self.uplink.stop()
         if self._server is not None:
             (self.directory / "address").unlink(missing_ok=True)
             await self._server.stop()
@@ -346,7 +359,7 @@ class Node:
     async def sign_in_link(self) -> str:
         """A link that signs one person in, once."""
         assert self.app is not None
-        link: str = await self.app.state.sign_in.issue_link(self.participant, self.address)
+        link: str = await self.app.state.sign_in.issue_link(self.participant, self.local)
         return link
 
     def _port(self) -> int:
@@ -455,6 +468,9 @@ class Node:
             for card in self.connect.scorecards(self.participant)
         }
         error = self.fuse.error
+        if self.uplink is not None:
+            lost = self.uplink.error
+            tasks["relay"] = task("") if lost is None else task(lost.code, lost.facts)
         tasks["keep"] = task(self.keep.failure(self.participant))
         tasks["fuse"] = task(error.code, error.facts) if error is not None else task("")
         tasks["prove"] = task(self.prove.failure(self.participant))
@@ -656,6 +672,17 @@ class Node:
 
     # -- partners
 
+    async def _join_in(self) -> None:
+        if self.seat is not None and self._own_http is not None:
+            from guantong.exchange.relayed import Uplink
+            from guantong.web.socket import dial_with
+
+            exchange, me, changes = self.exchange, self.participant, self.keys.changes
+            self.uplink = Uplink(exchange.hosting, self.seat, dial_with(self._own_http), self.app, changes=changes)
+            self.uplink.document = lambda: exchange.document(me)
+            self.uplink.start()
+        self._background.add(asyncio.ensure_future(self.exchange.spaces.renew(self.participant)))
+
     def _changed(self, participant: str, pid: str, state: str) -> None:
         # partners under an agreement witness each other's logs from then on
         if state == "FINALIZED":
@@ -688,19 +715,3 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
             return asyncio.run(work)
         return uvloop.run(work)
     return asyncio.run(work)
-
-
-async def probe(url: str) -> dict[str, Any]:
-    """What an address offers and a proposed interface, as plain JSON; needs no node and stores nothing."""
-    from guantong.connect.model import ConnectSettings
-    from guantong.connect.probe import probe as ask
-    from guantong.web.client import AiohttpClient
-    from guantong.web.model import WebSettings
-
-    http = AiohttpClient(WebSettings())
-    try:
-        found = await ask(url, http=http, clock=SystemClock(), settings=ConnectSettings())
-    finally:
-        await http.close()
-    interface = found.interface.to_json()
-    return {"interface": interface, "offers": [asdict(offer) for offer in found.offers]}

@@ -685,6 +685,10 @@ ERRORS: dict[str, ErrorRow] = {
         "refused", 404, 1,
         "No approved query template has the digest {template}.", "Approve the signed template first: guantong query approve FILE.",
         "没有摘要为 {template} 的已批准查询模板。", "请先批准已签名的模板：guantong query approve FILE。"),
+    "exchange.stream-changed": ErrorRow(
+        "refused", 409, 1,
+        "The stream can't go on after row {sequence}: {reason}.", "Begin it anew, or go on after the row that was acknowledged last.",
+        "数据流无法从第 {sequence} 行之后继续：{reason}。", "请重新开始，或从最后确认的行之后继续。"),
     "exchange.term-refused": ErrorRow(
         "refused", 400, 1,
         "The policy term {term} is refused: {reason}.", "Remove it, or write it with the terms this node knows.",

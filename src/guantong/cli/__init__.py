@@ -13,6 +13,7 @@ from guantong.cli import (
     partners,
     plane,
     safekeeping,
+    space,
     watching,
 )
 from guantong.cli.root import main
@@ -31,5 +32,6 @@ __all__ = [
     "partners",
     "plane",
     "safekeeping",
+    "space",
     "watching",
 ]

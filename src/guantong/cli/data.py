@@ -43,12 +43,7 @@ def sources_probe(url: str, as_json: bool) -> None:
     """
     from guantong.cli.node import run_async
 
-    async def ask() -> dict[str, Any]:
-        from guantong.node import probe
-
-        return await probe(url)
-
-    found = run_async(ask())
+    found = run_async(_probed(url))
     if as_json:
         click.echo(json.dumps(found, ensure_ascii=False))
         return
@@ -300,3 +295,22 @@ def rights_state(place: Place, dataset: str, valid_from: str | None, **given: An
 
         valid_from = iso(SystemClock().now(), digits=0)
     place.action("/govern/rights", dataset=dataset, valid_from=valid_from, **given)
+
+
+async def _probed(url: str) -> dict[str, Any]:
+    """What an address offers and a proposed interface, as plain JSON; needs no node and stores nothing."""
+    from dataclasses import asdict
+
+    from guantong.base.clock import SystemClock
+    from guantong.connect.model import ConnectSettings
+    from guantong.connect.probe import probe as ask
+    from guantong.web.client import AiohttpClient
+    from guantong.web.model import WebSettings
+
+    http = AiohttpClient(WebSettings())
+    try:
+        found = await ask(url, http=http, clock=SystemClock(), settings=ConnectSettings())
+    finally:
+        await http.close()
+    interface = found.interface.to_json()
+    return {"interface": interface, "offers": [asdict(offer) for offer in found.offers]}

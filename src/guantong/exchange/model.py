@@ -71,6 +71,12 @@ class ExchangeSettings:
     whole_bytes: int = 1024 * 1024
     """A delivery of at most so many bytes leaves in one piece, its usage record durable with its intent."""
 
+    stream_window: int = 16
+    """Most chunks of a stream that have left and are not acknowledged by its consumer; then it waits."""
+
+    stream_wait_s: float = 60.0
+    """How long a stream waits for an acknowledgement before it ends, seconds. Its consumer may take it up again."""
+
     block_bytes: int = 65_536
     """Size of the blocks of a delivered body whose hashes form the content root of the receipt."""
 
@@ -455,6 +461,12 @@ TEMPLATE_APPROVED = _kind(
     "查询模板已在本节点批准",
     ("template", "name", "version", "author", "signature"),
 )
+TEMPLATE_REFUSED = _kind(
+    "exchange.template-refused",
+    "A query template was refused",
+    "查询模板被拒绝批准",
+    ("template", "author", "what", "reason"),
+)
 TEMPLATE_WITHDRAWN = _kind(
     "exchange.template-withdrawn",
     "The approval of a query template was withdrawn",
@@ -466,6 +478,13 @@ COPY_MARKED = _kind(
     "Copies under an agreement carry its fingerprint",
     "合约的交付副本带有指纹",
     ("agreement", "keyHash", "marking"),
+)
+STREAM_ACKNOWLEDGED = _kind(
+    "exchange.stream-acknowledged",
+    "The consumer of a stream signed how far it has it",
+    "数据流的使用方已签名确认接收位置",
+    ("transfer", "partner", "role", "signature"),
+    acknowledgement=_OBJECT,
 )
 QUESTION_ANSWERED = _kind(
     "exchange.question-answered",
@@ -548,7 +567,9 @@ ENTRY_KINDS: tuple[EntryKind, ...] = (
     SPACE_JOINED,
     SPACE_MADE,
     TEMPLATE_APPROVED,
+    TEMPLATE_REFUSED,
     TEMPLATE_WITHDRAWN,
+    STREAM_ACKNOWLEDGED,
     TRANSFER_MOVED,
     USAGE_COUNTERSIGNED,
     USAGE_RECORDED,

@@ -244,7 +244,7 @@ class Relay:
         known = self._known.get((participant, name))
         invitation = ""
         if known is None:
-            if not self._spaces.relays:
+            if not self._spaces.relays(participant):
                 raise Refused("exchange.relay-refused", reason="this node relays for nobody")
             invitation = (await self._spaces.invitation(participant, str(body.get("code", "")), "join")).id
             mine = [one for (owner, _), one in self._known.items() if owner == participant]

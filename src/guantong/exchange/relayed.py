@@ -138,10 +138,9 @@ class Uplink:
         dial: Dial,
         app: App,
         *,
-        document: Callable[[], Mapping[str, Any]],
         changes: tuple[Mapping[str, Any], ...] = (),
     ) -> None:
-        """``app`` answers the requests · ``document()`` is the own DID document as it is now."""
+        """``app`` answers the requests."""
         self.seat = seat
         self.since = 0
         """Since when it is connected, ns; 0 while it isn't."""
@@ -152,7 +151,8 @@ class Uplink:
         self._hosting = hosting
         self._dial = dial
         self._app = app
-        self._document = document
+        self.document: Callable[[], Mapping[str, Any] | None] = lambda: None
+        """The own DID document as it is now; one made of the keys alone if None."""
         self._changes = changes
         self._task: asyncio.Task[None] | None = None
         self._connected = asyncio.Event()
@@ -182,7 +182,7 @@ class Uplink:
                 if not stated:  # keys may have changed since the last start
                     identity = hosting.hosted(self.seat.did).identity
                     await _state(
-                        hosting.http, hosting.clock, identity, self.seat, self._changes, document=self._document()
+                        hosting.http, hosting.clock, identity, self.seat, self._changes, document=self.document()
                     )
                     stated = True
                 await self._connect()

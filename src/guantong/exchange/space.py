@@ -8,9 +8,11 @@ the Credential Issuance Protocol as any wallet speaks it. Source: Decentralized 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -36,12 +38,12 @@ from guantong.exchange.trust import Standards
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from guantong.base.wire import Response
+    from guantong.base.wire import Http, Response
     from guantong.exchange.hosting import Hosting
     from guantong.exchange.issuer import Issuer
     from guantong.records.service import Step
 
-__all__ = ["MEMBERSHIP", "Invitation", "Member", "Offer", "Space", "Spaces", "code_of", "root_of"]
+__all__ = ["MEMBERSHIP", "Invitation", "Member", "Offer", "Space", "Spaces", "code_of", "looked", "root_of"]
 
 MEMBERSHIP = "MembershipCredential"
 """Type of the credential that says: this company is a member of the issuer's space."""
@@ -141,6 +143,38 @@ def code_of(link: str) -> tuple[str, str, str]:
     return f"{parts.scheme}://{parts.netloc}{prefix}", kind, parts.fragment
 
 
+async def looked(http: Http, link: str) -> Offer:
+    """What a link offers, asked of its leader; needs no keys. Raises as :meth:`Spaces.look`."""
+    root, kind, code = code_of(link)
+    answer = _object(
+        await http.request(
+            "POST",
+            f"{root}{PATH}/offer",
+            body=orjson.dumps({"code": code, "kind": kind}),
+            headers={"content-type": "application/json", "accept": "application/json"},
+            max_bytes=64 * 1024,
+        )
+    )
+    # the name of the host, which TLS has proven, must be the issuer's: nobody can offer another's space
+    if answer.get("type") != "SpaceOffer" or answer.get("issuer") != did_of(root):
+        raise Refused("exchange.invitation-refused", reason="who answers is not who issues")
+    try:
+        until = parse_iso(str(answer["until"]))
+    except (ValueError, KeyError, GuantongError) as error:
+        raise Refused("exchange.invitation-refused", reason="the answer names no end") from error
+    return Offer(
+        root,
+        code,
+        kind,
+        str(answer["issuer"]),
+        str(answer.get("space", ""))[:200],
+        str(answer.get("leader", ""))[:200],
+        until,
+        answer.get("required") is True,
+        answer.get("relay") is True,
+    )
+
+
 class Spaces:
     """The spaces of every hosted participant."""
 
@@ -150,8 +184,6 @@ class Spaces:
         self._spaces: dict[str, tuple[Space, ...]] = {}
         self.on_removed: list[Callable[[str, str], None]] = []
         """Called with participant and member when a membership was ended."""
-        self.relays = False
-        """Whether this node relays requests to companies without a public address."""
         self.company: Callable[[str], str] = lambda participant: participant
         """The name of a participant's company, as people write it."""
         self.remade: Callable[[str], None] = lambda _: None
@@ -181,7 +213,8 @@ class Spaces:
                 continue
             if space.role == "leader":
                 await self._issuer.own(participant, MEMBERSHIP, self._claims(space, participant, space.leader))
-            else:
+                continue
+            with contextlib.suppress(GuantongError):  # it does not answer or has ended us: the pages show what we hold
                 await self._hosting.wallet.request(participant, space.issuer, [MEMBERSHIP])
 
     def spaces(self, participant: str) -> tuple[Space, ...]:
@@ -194,6 +227,11 @@ class Spaces:
             if space.role == "leader":
                 return space
         raise Refused("exchange.space-unknown")
+
+    def relays(self, participant: str) -> bool:
+        """Whether it relays requests to companies without a public address: it leads a space and can take their connections."""
+        leads = any(one.role == "leader" for one in self._spaces.get(participant, ()))
+        return leads and self._hosting.settings.relay_names > 0 and find_spec("wsproto") is not None
 
     # -- the leader
 
@@ -308,7 +346,7 @@ class Spaces:
             "until": iso(invitation.until),
             "credential": MEMBERSHIP,
             "required": space is not None and space.required,
-            "relay": self.relays,
+            "relay": self.relays(participant),
         }
 
     async def admit(self, participant: str, caller: Participant, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -361,34 +399,7 @@ class Spaces:
 
     async def look(self, link: str) -> Offer:
         """What a link offers. Raises Skippable ``exchange.invitation-unreadable``, Refused ``exchange.invitation-refused``."""
-        root, kind, code = code_of(link)
-        answer = _object(
-            await self._hosting.http.request(
-                "POST",
-                f"{root}{PATH}/offer",
-                body=orjson.dumps({"code": code, "kind": kind}),
-                headers={"content-type": "application/json", "accept": "application/json"},
-                max_bytes=64 * 1024,
-            )
-        )
-        # the name of the host, which TLS has proven, must be the issuer's: nobody can offer another's space
-        if answer.get("type") != "SpaceOffer" or answer.get("issuer") != did_of(root):
-            raise Refused("exchange.invitation-refused", reason="who answers is not who issues")
-        try:
-            until = parse_iso(str(answer["until"]))
-        except (ValueError, KeyError, GuantongError) as error:
-            raise Refused("exchange.invitation-refused", reason="the answer names no end") from error
-        return Offer(
-            root,
-            code,
-            kind,
-            str(answer["issuer"]),
-            str(answer.get("space", ""))[:200],
-            str(answer.get("leader", ""))[:200],
-            until,
-            answer.get("required") is True,
-            answer.get("relay") is True,
-        )
+        return await looked(self._hosting.http, link)
 
     async def join(
         self, participant: str, link: str, *, name: str = "", required: bool | None = None, wait_s: float = 30.0

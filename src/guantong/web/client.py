@@ -179,6 +179,10 @@ class AiohttpClient:
         finally:
             answer.release()
 
+    def session(self, url: str, zone: str) -> aiohttp.ClientSession:
+        """The session for an address that was checked; its connector resolves and checks names. Raises Refused ``web.address-refused``."""
+        return self._session(zone, plain=self._check(url, zone))
+
     def _check(self, url: str, zone: str) -> bool:
         """Check what the URL says by itself; returns whether it is plain http. Host names are checked when they are resolved.
 

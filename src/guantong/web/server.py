@@ -12,6 +12,7 @@ import logging
 import socket
 import ssl
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,8 @@ class WebServer:
         config = uvicorn.Config(
             app,
             http=_guarded_protocol(settings.request_seconds),
-            ws="none",
+            ws="wsproto" if find_spec("wsproto") else "none",  # only a relay needs it
+            ws_max_size=128 * 1024,
             lifespan="off",
             loop="none",
             log_config=None,
