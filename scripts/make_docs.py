@@ -1,6 +1,6 @@
 """Write docs/reference/*.md and docs/journey.svg from the tables that the code itself reads: ``python scripts/make_docs.py``.
 
-Settings, errors, commands, entries, wires, stages, states and routes: one page each, in both languages. A test compares.
+Settings, errors, commands, entries, wires, stages, states, routes and terms: one page each, in both languages. A test compares.
 """
 
 from __future__ import annotations
@@ -278,6 +278,95 @@ def picture() -> str:
     return "\n".join([*lines, "</svg>"]) + "\n"
 
 
+POINTS = {
+    "catalogue": "catalogue 目录",
+    "agreement": "agreement 签约",
+    "access": "each access 每次访问",
+    "after": "open deliveries 进行中的交付",
+}
+STANDS = {"permission": "permission 许可", "prohibition": "prohibition 禁止", "obligation": "duty 义务"}
+TESTED = "tests/exchange/test_terms.py"
+TESTS = {
+    "enforced": "test_an_enforced_term_refuses_by_name_where_its_row_says_and_nowhere_else",
+    "legal": "test_a_term_is_shown_to_both_sides_in_plain_words_of_both_languages_and_marked",
+    "refused": "test_a_term_that_is_not_enforced_or_legal_is_refused_by_name",
+}
+
+
+def terms() -> str:
+    from guantong.exchange.vocabulary import vocabularies
+
+    blocks = []
+    for words in vocabularies():
+        rows = []
+        for one in words.terms.values():
+            if one.status == "refused":
+                continue
+            where = ", ".join(POINTS[point] for point in one.at) or "the data plane 数据面"
+            becomes = {"enforced": f"**enforced here 系统强制**: {where}", "legal": "legal term 法律条款"}[one.status]
+            if one.status == "legal" and one.at:
+                becomes += f"; compared at 核对于: {where}"
+            notes = "".join(f"<br>{note}" for note in (one.note_en, one.note_zh) if note)
+            tests = one.tests or (f"{TESTED}::{TESTS[one.status]}",)
+            rows.append(
+                (
+                    code(one.name),
+                    ", ".join(STANDS[place] for place in one.places),
+                    " ".join(one.operators),
+                    f"{one.en}<br>{one.zh}{notes}",
+                    becomes,
+                    "<br>".join(code(test) for test in tests),
+                )
+            )
+        blocks.append(f"## {words.en} / {words.zh}\n\n{code(words.namespace)}")
+        head = (
+            "term / 条款",
+            "stands in / 位置",
+            "operators / 运算符",
+            "plain words / 通俗表述",
+            "what becomes of it / 处理方式",
+            "test / 测试",
+        )
+        blocks.append(table(head, rows))
+        acts = []
+        for act in words.actions.values():
+            for place in act.places:
+                en, zh = act.says(place)
+                if not en:
+                    en, zh = "holds its constraints only", "仅承载其约束"
+                notes = "".join(f"<br>{note}" for note in (act.note_en, act.note_zh) if note)
+                becomes = "enforced here 系统强制" if place == "permission" else "legal term 法律条款"
+                if place == "obligation" and act.todo:
+                    becomes += "; a to-do that is confirmed on record 待办，完成后留证"
+                acts.append((code(act.name), STANDS[place], f"{en}<br>{zh}{notes}", becomes))
+        if acts:
+            blocks.append(
+                table(
+                    ("action / 动作", "stands in / 位置", "plain words / 通俗表述", "what becomes of it / 处理方式"),
+                    acts,
+                )
+            )
+        refused = [one.name for one in words.terms.values() if one.status == "refused"]
+        refused += [act.name for act in words.actions.values() if not act.places]
+        if refused:
+            blocks.append(
+                "Refused by name, before an agreement, at it and after it / 在签约前、签约时与签约后均按名拒绝："
+                + " ".join(code(name) for name in refused)
+                + "\n\n"
+                + code(f"{TESTED}::{TESTS['refused']}")
+            )
+    return page(
+        "Terms of policies / 策略条款",
+        "Every term that a policy may be written with. It is enforced by the node at the places named, or it is a legal term that both "
+        "sides see and no machine can make true, or it is refused by name. A term that stands in no table is refused by name too. Every "
+        f"enforced term is also tested by `{TESTED}::{TESTS['enforced']}`, and Cedar's answer, the compiled terms and the "
+        "catalogue's index are compared on 1,000 random policies and callers in the same file.",
+        "策略可以使用的全部条款。每一条款要么由节点在所列位置强制执行，要么是双方可见、机器无法保证的法律条款，要么按名拒绝；"
+        "未列入任何表格的条款同样按名拒绝。",
+        *blocks,
+    )
+
+
 def documents() -> dict[str, str]:
     """Every generated document by its path under docs/."""
     return {
@@ -289,6 +378,7 @@ def documents() -> dict[str, str]:
         "reference/journey.md": journey(),
         "reference/states.md": states(),
         "reference/routes.md": routes(),
+        "reference/terms.md": terms(),
         "journey.svg": picture(),
     }
 

@@ -72,7 +72,9 @@ async def test_the_reference_is_what_the_script_writes_from_the_tables_of_the_co
     }
 
 
-@pytest.mark.parametrize("name", ["settings", "errors", "commands", "entries", "wires", "journey", "states", "routes"])
+@pytest.mark.parametrize(
+    "name", ["settings", "errors", "commands", "entries", "wires", "journey", "states", "routes", "terms"]
+)
 def test_a_page_of_the_reference_says_in_its_first_line_how_it_is_made_and_speaks_both_languages(name: str) -> None:
     page = text_of(DOCS / "reference" / f"{name}.md")
 

@@ -5,7 +5,6 @@ Only what this module can say in Cedar is permitted; legal terms bind people and
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -98,7 +97,15 @@ class Permits:
 
 
 def _text(value: str) -> str:
-    # a Cedar string literal: JSON's escapes for quotes and backslashes, and nothing beyond printable ASCII unescaped
-    body = json.dumps(value)[1:-1]
-    parts = body.split("\\u")
-    return '"' + parts[0] + "".join("\\u{" + part[:4] + "}" + part[4:] for part in parts[1:]) + '"'
+    # a Cedar string literal: nothing beyond plain printable ASCII stands for itself
+    return '"' + "".join(_letter(letter) for letter in value) + '"'
+
+
+def _letter(letter: str) -> str:
+    if letter in _PLAIN:
+        return letter
+    # Cedar knows no half of a surrogate pair
+    return f"\\u{{{ord(letter):x}}}" if not "\ud800" <= letter <= "\udfff" else "\\u{fffd}"
+
+
+_PLAIN = frozenset(chr(code) for code in range(0x20, 0x7F)) - frozenset('"\\')
