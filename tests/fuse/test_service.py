@@ -684,3 +684,19 @@ async def test_a_suggestion_is_confirmed_as_a_mapping_and_a_rejected_one_is_not_
     with pytest.raises(Skippable) as caught:
         await shop.fuse.decide(WHO, made["Spindle_Speed"].id, confirm=True)
     assert caught.value.code == "fuse.no-such-suggestion"
+
+
+async def test_the_bound_of_a_signal_is_never_below_its_rows_and_is_not_written_with_each_chunk(shop):
+    """After a restart whatever is not above the bound is looked up: one below the truth would let a repeat pass for news."""
+    from guantong.fuse.tables import SIGNALS
+
+    bounds: list[int] = []
+    for second in range(40):
+        await shop.take(batch([("Xpos", START + second * NS, float(second), second)], live=True))
+        await shop.fuse.drain(WHO)
+        row = await shop.records.row(select(SIGNALS.c.newest))
+        bounds.append(row["newest"])
+
+        assert bounds[-1] >= START + second * NS
+
+    assert len(set(bounds)) <= 5

@@ -19,7 +19,20 @@ from typing import Any
 
 from guantong.base.depth import too_deep
 from guantong.base.errors import Skippable
-from guantong.fuse.model import Key, Lookup, Mapping, MapSink, MapSource, Offset, Scale, Transformation, Unit
+from guantong.fuse.model import (
+    Bits,
+    Join,
+    Key,
+    Lookup,
+    Mapping,
+    MapSink,
+    MapSource,
+    Offset,
+    Scale,
+    Split,
+    Transformation,
+    Unit,
+)
 
 __all__ = [
     "SUBMODEL",
@@ -40,6 +53,7 @@ _LIST = f"{_ROOT}/1/0/MappingConfigurations"  # 2.0 kept the 1/0 id here
 _INTERFACES = "urn:guantong:interfaces"
 _HEAD = "-- guantong transformations: "
 _SIZE = 65_536
+_KINDS = ("number", "integer", "text")
 
 
 def signal_reference(source: str, native_id: str) -> tuple[Key, ...]:
@@ -81,6 +95,12 @@ def _step_to_json(step: Transformation) -> list[Any]:
         return ["offset", step.by]
     if isinstance(step, Unit):
         return ["unit", step.source, step.target]
+    if isinstance(step, Bits):
+        return ["bits", [list(one) for one in step.fields]]
+    if isinstance(step, Split):
+        return ["split", step.separator, list(step.kinds)]
+    if isinstance(step, Join):
+        return ["join", step.separator, step.kind]
     return ["lookup", [list(pair) for pair in step.pairs]]
 
 
@@ -96,29 +116,87 @@ def _step_from_json(value: Any) -> Transformation:
             isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair) for pair in pairs
         ):
             return Lookup(tuple((pair[0], pair[1]) for pair in pairs))
+        case ["bits", [*fields]] if all(
+            isinstance(one, list) and list(map(type, one)) == [str, int, int] for one in fields
+        ):
+            return Bits(tuple((one[0], one[1], one[2]) for one in fields))
+        case ["split", str() as separator, [*kinds]] if set(kinds) <= set(_KINDS):
+            return Split(separator, tuple(kinds))
+        case ["join", str() as separator, ("number" | "integer" | "text") as kind]:
+            return Join(separator, kind)
     raise ValueError("not a transformation")
 
 
 def lua_of(mapping: Mapping) -> str:
     """The Lua text of the mapping's transformations; its first line names them as JSON, the rest does them."""
+    steps = json.dumps([_step_to_json(step) for step in mapping.transformations], ensure_ascii=True)
+    first, *after = mapping.transformations
+    lines = [_HEAD + steps, "function aimc_main(sources)"]
+    if isinstance(first, Bits | Split | Join):
+        if after:
+            lines += ["  local function after(v)", "    if v == nil then return nil end"]
+            lines += [f"  {line}" for step in after for line in _lua_step(step)]
+            lines += ["    return v", "  end"]
+        lines += _lua_structure(mapping, first, "after({})" if after else "{}")
+    else:
+        lines.append(f"  local v = sources[{_quote(mapping.sources[0].id)}]")
+        lines += [line for step in mapping.transformations for line in _lua_step(step)]
+        sinks = ", ".join(f"[{_quote(sink.id)}]=v" for sink in mapping.sinks)
+        lines.append(f"  return {{{sinks}}}")
+    return "\n".join([*lines, "end", ""])
+
+
+def _lua_step(step: Transformation) -> list[str]:
     from guantong.base.units import convert
 
-    steps = json.dumps([_step_to_json(step) for step in mapping.transformations], ensure_ascii=True)
-    lines = [_HEAD + steps, "function aimc_main(sources)", f"  local v = sources[{_quote(mapping.sources[0].id)}]"]
-    for step in mapping.transformations:
-        if isinstance(step, Scale):
-            lines.append(f"  v = v * {step.factor!r}")
-        elif isinstance(step, Offset):
-            lines.append(f"  v = v + {step.by!r}")
-        elif isinstance(step, Unit):
-            shift = convert(0.0, step.source, step.target)
-            lines.append(f"  v = v * {convert(1.0, step.source, step.target) - shift!r} + {shift!r}")
-        else:
-            table = ", ".join(f"[{_quote(old)}]={_quote(new)}" for old, new in step.pairs)
-            lines += [f"  local t = {{{table}}}", "  if t[v] ~= nil then v = t[v] end"]
-    sinks = ", ".join(f"[{_quote(sink.id)}]=v" for sink in mapping.sinks)
-    lines += [f"  return {{{sinks}}}", "end", ""]
-    return "\n".join(lines)
+    if isinstance(step, Scale):
+        return [f"  v = v * {step.factor!r}"]
+    if isinstance(step, Offset):
+        return [f"  v = v + {step.by!r}"]
+    if isinstance(step, Unit):
+        shift = convert(0.0, step.source, step.target)
+        return [f"  v = v * {convert(1.0, step.source, step.target) - shift!r} + {shift!r}"]
+    assert isinstance(step, Lookup)
+    table = ", ".join(f"[{_quote(old)}]={_quote(new)}" for old, new in step.pairs)
+    return [f"  local t = {{{table}}}", "  if t[v] ~= nil then v = t[v] end"]
+
+
+_LUA_TYPED = {"text": "{}", "number": "tonumber({})", "integer": "math.tointeger(tonumber({}))"}
+
+
+def _lua_structure(mapping: Mapping, step: Bits | Split | Join, after: str) -> list[str]:
+    """Lua 5.3: operators on bits, math.tointeger, string.find with plain text."""
+    if isinstance(step, Join):
+        texts = [f"tostring(sources[{_quote(source.id)}])" for source in mapping.sources]
+        value = _LUA_TYPED[step.kind].format("(" + f" .. {_quote(step.separator)} .. ".join(texts) + ")")
+        nothing = " or ".join(f"sources[{_quote(source.id)}] == nil" for source in mapping.sources)
+        sinks = ", ".join(f"[{_quote(sink.id)}]=v" for sink in mapping.sinks)
+        return [f"  if {nothing} then return {{}} end", f"  local v = {after.format(value)}", f"  return {{{sinks}}}"]
+    lines = [f"  local v = sources[{_quote(mapping.sources[0].id)}]", "  if v == nil then return {} end"]
+    values = []
+    if isinstance(step, Bits):
+        lines.append("  v = math.tointeger(v)")
+        lines.append("  if v == nil then return {} end")
+        for _, first, width in step.fields:
+            bits = f"((v >> {first}) & {(1 << width) - 1})"
+            values.append(f"{bits} == 1" if width == 1 else bits)
+    else:
+        mark = _quote(step.separator)
+        lines += [
+            "  local p, at = {}, 1",
+            "  while true do",
+            f"    local from, to = string.find(v, {mark}, at, true)",
+            "    p[#p + 1] = string.sub(v, at, from and from - 1)",
+            "    if from == nil then break end",
+            "    at = to + 1",
+            "  end",
+            f"  if #p ~= {len(step.kinds)} then return {{}} end",
+        ]
+        values = [_LUA_TYPED[kind].format(f"p[{place + 1}]") for place, kind in enumerate(step.kinds)]
+    sinks = ", ".join(
+        f"[{_quote(sink.id)}]={after.format(value)}" for sink, value in zip(mapping.sinks, values, strict=True)
+    )
+    return [*lines, f"  return {{{sinks}}}"]
 
 
 def _quote(text: str) -> str:
@@ -264,20 +342,58 @@ def _check(mapping: Mapping) -> None:
         problem = "every source and sink needs a reference"
     elif not mapping.transformations and sorted(ids) != sorted(sinks):
         problem = "without a transformation sources and sinks are 1:1 with equal ids"
-    elif mapping.transformations and len(ids) != 1:
-        problem = "named transformations take one source"
-    for step in mapping.transformations:
-        if isinstance(step, Unit):
-            from guantong.base.units import convert
-
-            convert(1.0, step.source, step.target)  # raises with both codes named
-        elif isinstance(step, Lookup):
-            if len({old for old, _ in step.pairs}) != len(step.pairs):
-                problem = "a lookup lists each value once"
-        elif not math.isfinite(step.factor if isinstance(step, Scale) else step.by):
-            problem = "factor and offset are finite"
+    else:
+        problem = _wrong_order(mapping) or next(filter(None, map(_wrong_step, mapping.transformations)), "")
     if problem:
         raise Skippable("fuse.mapping-invalid", name=mapping.name[:60], reason=problem)
+
+
+def _wrong_step(step: Transformation) -> str:
+    """What is wrong with a step by itself. Raises what the conversion of units raises, with both codes named."""
+    if isinstance(step, Unit):
+        from guantong.base.units import convert
+
+        convert(1.0, step.source, step.target)
+    elif isinstance(step, Lookup):
+        if len({old for old, _ in step.pairs}) != len(step.pairs):
+            return "a lookup lists each value once"
+    elif isinstance(step, Scale | Offset):
+        if not math.isfinite(step.factor if isinstance(step, Scale) else step.by):
+            return "factor and offset are finite"
+    elif isinstance(step, Bits):
+        if any(first < 0 or width < 1 or first + width > 63 for _, first, width in step.fields):
+            return "bits lie within 0 to 62"
+    elif len(step.separator) > 16 or (isinstance(step, Split) and not step.separator):
+        return "a separator has 1 to 16 characters; that of a join may be empty"
+    return ""
+
+
+def _wrong_order(mapping: Mapping) -> str:
+    """What is wrong with the steps together: their order, and whether sources, sinks and types fit."""
+    if not mapping.transformations:
+        return ""
+    first, *after = mapping.transformations
+    kinds: set[str] = set()
+    if any(isinstance(step, Bits | Split | Join) for step in after):
+        return "bits, split and join come first, and one of them"
+    if isinstance(first, Join):
+        kinds = {first.kind}
+        if len(mapping.sources) < 2:
+            return "a join takes two sources or more"
+    elif len(mapping.sources) != 1:
+        return "named transformations other than join take one source"
+    if isinstance(first, Bits):
+        kinds = {"bool" if width == 1 else "integer" for _, _, width in first.fields}
+        if [name for name, _, _ in first.fields] != [sink.id for sink in mapping.sinks]:
+            return "bits name each sink once, in the sinks' order"
+    if isinstance(first, Split):
+        kinds = set(first.kinds)
+        if len(first.kinds) != len(mapping.sinks):
+            return "a split has a kind for each sink"
+    for step in after:
+        if kinds and (kinds - {"text"} if isinstance(step, Lookup) else kinds & {"text", "bool"}):
+            return "a lookup needs texts, and every other step numbers"
+    return ""
 
 
 def _semantic(value: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from guantong.base.canonical import digest
+from guantong.base.clock import NS
 from guantong.base.entry import Entry
 from guantong.base.errors import Skippable
 from guantong.base.units import canonical
@@ -17,6 +18,10 @@ from guantong.records import Step
 
 __all__ = ["Catalogue"]
 
+_AHEAD = 10 * NS
+"""So far ahead of a signal's newest time its bound is put on record, so that it needn't be written with every chunk. After a restart rows
+below the bound are looked up in the tables, which costs a moment and decides nothing."""
+
 
 class Catalogue:
     """Numbers are given once, in order of first sight, and never used again."""
@@ -24,6 +29,7 @@ class Catalogue:
     def __init__(self, rows: Iterable[Mapping[str, Any]]) -> None:
         self.signals: dict[int, Signal] = {}
         self.newest: dict[int, int] = {}
+        """Bound of each signal's source times: none is later."""
         self.unknown_units: dict[tuple[str, str], str] = {}
         """Declared units that no table knows: (source, signal) to the unit as written."""
         self._ids: dict[tuple[str, str], int] = {}
@@ -56,6 +62,13 @@ class Catalogue:
         """The signal, or None."""
         number = self._ids.get((source, native))
         return None if number is None else self.signals[number]
+
+    def derived(self, source: str, native: str, *, name: str, like: Signal, type: str, unit: str) -> int:
+        """Number of a signal that a mapping makes; it sits where ``like`` does."""
+        (number,) = self.resolve(source, [native])
+        old = self.signals[number]
+        self._put(replace(old, name=name, path=like.path, category=like.category, type=type, unit=unit))
+        return number
 
     def describe(self, source: str, note: Mapping[str, Any]) -> None:
         """Take names and units from a batch's note."""
@@ -93,11 +106,10 @@ class Catalogue:
         self._put(replace(self.signals[number], unit=unit))
 
     def advance(self, newest: Mapping[int, int]) -> None:
-        """Latest source times handed to keep."""
+        """Latest source times handed to keep; the bound of each signal is never below them."""
         for number, at in newest.items():
             if at > self.newest.get(number, NEVER):
-                self.newest[number] = at
-                self._seen_newest[number] = at
+                self.newest[number] = self._seen_newest[number] = min(at + _AHEAD, 2**63 - 1)
 
     def write(self, step: Step) -> None:
         """Put what changed since the last time into the step."""

@@ -10,7 +10,7 @@ from guantong.base.units import convert
 from guantong.fuse.aimc import signal_of
 from guantong.fuse.catalogue import Catalogue
 from guantong.fuse.findings import stable_id
-from guantong.fuse.model import Correction, Lookup, Mapping, Offset, Scale, Transformation, Unit
+from guantong.fuse.model import Bits, Correction, Join, Lookup, Mapping, Offset, Scale, Split, Transformation, Unit
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Ints = np.ndarray[Any, np.dtype[np.int64]]
 
-__all__ = ["Applied", "apply_mappings", "transform_numbers", "transform_texts"]
+__all__ = ["Applied", "apply_mappings", "hash_of", "transform_numbers", "transform_texts"]
 
 
 @dataclass(slots=True)
@@ -62,8 +62,8 @@ def apply_mappings(piece: Piece, catalogue: Catalogue, mappings: Facts[str, tupl
 
     applied = Applied()
     for name, (mapping, version) in sorted(mappings.items()):
-        if not mapping.transformations:
-            continue
+        if not mapping.transformations or isinstance(mapping.transformations[0], Bits | Split | Join):
+            continue  # those make signals of their own: structure.py
         place = signal_of(mapping.sources[0].reference)
         signal = catalogue.find(*place) if place else None
         rows = np.flatnonzero(piece.signal == signal.id) if signal else np.zeros(0, np.int64)

@@ -16,16 +16,19 @@ __all__ = [
     "ENTRY_KINDS",
     "FINDING_MADE",
     "LIMITS_SET",
+    "MAPPING_REMOVED",
     "MAPPING_SET",
     "PARTS_MATCHED",
     "SIGNALS_ADDED",
     "SUGGESTION_DECIDED",
+    "Bits",
     "Characteristic",
     "CharacteristicMatch",
     "Correction",
     "Counts",
     "FuseSettings",
     "Gap",
+    "Join",
     "Key",
     "Lookup",
     "MapSink",
@@ -36,8 +39,10 @@ __all__ = [
     "Offset",
     "Part",
     "PartRule",
+    "Piece",
     "Scale",
     "Signal",
+    "Split",
     "Transformation",
     "Unit",
     "Watermark",
@@ -122,7 +127,35 @@ class Lookup:
     pairs: tuple[tuple[str, str], ...]
 
 
-Transformation = Scale | Offset | Unit | Lookup
+Piece = Literal["number", "integer", "text"]
+"""What a piece of text is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bits:
+    """Fields of a word: a value for each sink. One bit gives a boolean, more give a whole number."""
+
+    fields: tuple[tuple[str, int, int], ...]
+    """(sink id, first bit, width), one for each sink in the sinks' order; bit 0 is the lowest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A text cut at every separator: the n-th piece is the n-th sink's value. A text with more or fewer pieces gives none."""
+
+    separator: str
+    kinds: tuple[Piece, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """Several sources' values that were read together, in the sources' order, as one text (or the number that it spells)."""
+
+    separator: str
+    kind: Piece = "text"
+
+
+Transformation = Scale | Offset | Unit | Lookup | Bits | Split | Join
 """The fixed set of transformations; free code is never run."""
 
 
@@ -131,7 +164,8 @@ class Mapping:
     """How signals become the values of an asset: the fields of one AIMC 2.0 mapping configuration.
 
     Without ``transformations`` sources and sinks are 1:1 and their ids equal. With them there is one source, and every sink gets the
-    transformed value.
+    transformed value. Bits, split and join come first, one of them, and make signals of their own: bits and split one a sink, join one of
+    several sources.
     """
 
     name: str
@@ -204,7 +238,8 @@ class Counts:
     gaps: int = 0
     """Readings the sources say are missing (numbers missing in a sequence)."""
     corrected: int = 0
-    """Rows that fusion itself added as revisions (a unit converted back); not part of ``kept``, each has ``reason`` ``corrected: …``."""
+    """Rows that fusion itself added; not part of ``kept``: revisions (a unit converted back, ``reason`` ``corrected: …``), and values that a
+    mapping took out of others or put together (each names its correction)."""
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(
@@ -367,6 +402,12 @@ MAPPING_SET = EntryKind(
     "设定了信号映射。",
     _schema(name="string", version="integer", digest="string"),
 )
+MAPPING_REMOVED = EntryKind(
+    "fuse.mapping-removed",
+    "A mapping of signals was taken away; what it made stays.",
+    "移除了信号映射，已生成的数据保留。",
+    _schema(name="string", version="integer"),
+)
 CORRECTION_MADE = EntryKind(
     "fuse.correction-made",
     "Readings were corrected by a rule; the originals stay.",
@@ -404,6 +445,7 @@ ENTRY_KINDS = (
     CORRECTION_MADE,
     FINDING_MADE,
     LIMITS_SET,
+    MAPPING_REMOVED,
     MAPPING_SET,
     PARTS_MATCHED,
     SIGNALS_ADDED,

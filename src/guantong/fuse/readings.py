@@ -114,12 +114,16 @@ def keys_of_clean(table: pa.Table) -> Keys:
     )
 
 
-def types_of(keys: Keys) -> dict[int, str]:
-    """The type of each signal that has a value here: ``f64`` also where some are whole, ``mixed`` where they differ otherwise."""
-    import numpy as np
+def types_of(keys: Keys, told: set[int]) -> dict[int, str]:
+    """The type of each signal that has a value here: ``f64`` also where some are whole, ``mixed`` where they differ otherwise.
 
+    told: pairs of signal and kind that were answered before; only new ones are, and are added.
+    """
     found: dict[int, str] = {}
-    for code in np.unique(keys.signal * 8 + keys.kind).tolist():
+    codes, _ = first_rows(keys.signal * 8 + keys.kind)
+    new = set(codes.tolist()) - told
+    told |= new
+    for code in sorted(new):
         signal, kind = divmod(code, 8)
         if kind:
             pair = {found.get(signal, TYPES[kind]), TYPES[kind]}

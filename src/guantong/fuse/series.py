@@ -31,8 +31,11 @@ class Series:
         self.settings = settings
         self._times: dict[int, Ints] = {}
         self._values: dict[int, Floats] = {}
-        self._fresh: dict[int, int] = {}
         self._look: set[int] = set()
+        self._waiting: list[tuple[Ints, Ints, Floats]] = []
+        """Signals, times and values of chunks that no window has yet: a window is made anew for its rows, not for each chunk's few."""
+        self._fresh: Ints | None = None
+        """New rows of each signal since it was last looked at."""
 
     def add(self, keys: Keys, rows: pa.Table, signals: Mapping[int, Signal]) -> None:
         """Take the kept readings of a chunk (``rows`` and ``keys`` side by side)."""
@@ -48,12 +51,31 @@ class Series:
         where = np.flatnonzero(usable)
         if not len(where):
             return
-        signal = keys.signal[where]
+        self._waiting.append((keys.signal[where], keys.time[where], values[where]))
+        fresh = np.bincount(self._waiting[-1][0])
+        if self._fresh is not None:
+            fresh, other = (fresh, self._fresh) if len(fresh) > len(self._fresh) else (self._fresh, fresh)
+            fresh[: len(other)] += other
+        self._fresh = fresh
+        ripe = np.flatnonzero(fresh >= _FRESH)
+        if len(ripe):
+            self._fold()
+            self._look.update(ripe.tolist())
+            fresh[ripe] = 0
+
+    def _fold(self) -> None:
+        """Bring what waits into the windows."""
+        import numpy as np
+
+        if not self._waiting:
+            return
+        signal, at, values = (np.concatenate(column) for column in zip(*self._waiting, strict=True))
+        self._waiting = []
         # in arrival order within each signal: a sort of small numbers, by their digits
-        order = where[np.argsort(signal.astype(np.uint16) if int(signal.max()) < 1 << 16 else signal, kind="stable")]
-        numbers_, begins = first_rows(keys.signal[order])
+        order = np.argsort(signal.astype(np.uint16) if int(signal.max()) < 1 << 16 else signal, kind="stable")
+        numbers_, begins = first_rows(signal[order])
         for number, group in zip(numbers_.tolist(), np.split(order, begins[1:]), strict=True):
-            times, new = keys.time[group], values[group]
+            times, new = at[group], values[group]
             if len(times) > 1 and (times[1:] < times[:-1]).any():
                 sorting = np.argsort(times, kind="stable")
                 times, new = times[sorting], new[sorting]
@@ -65,9 +87,6 @@ class Series:
                     sorting = np.argsort(times, kind="stable")
                     times, new = times[sorting], new[sorting]
             self._times[number], self._values[number] = times, new
-            self._fresh[number] = self._fresh.get(number, 0) + len(group)
-            if self._fresh[number] >= _FRESH:
-                self._look.add(number)
 
     def unit_stretches(self, signals: Mapping[int, Signal]) -> Iterator[tuple[int, int, int, UnitStretch]]:
         """(signal, first and last time, stretch) of each stretch that has ended; its rows leave the window."""
@@ -91,6 +110,8 @@ class Series:
         """(signal, first and last time, rows, value) of standstills that have ended, or have lasted twice as long as needed."""
         import numpy as np
 
+        if final:
+            self._fold()
         looked = sorted(self._times) if final else sorted(self._look)
         candidates: dict[str, list[tuple[int, int, int, int, float, bool]]] = {}
         varied: dict[str, int] = {}
@@ -116,8 +137,9 @@ class Series:
                 if not still:
                     keep = (self._times[number] < start) | (self._times[number] > end)
                     self._times[number], self._values[number] = self._times[number][keep], self._values[number][keep]
+        if final:
+            self._fresh = None
         for number in list(self._look) if not final else list(self._times):
-            self._fresh[number] = 0
             limit = self.settings.window_rows
             if len(self._times[number]) > limit:
                 self._times[number] = self._times[number][-limit:].copy()

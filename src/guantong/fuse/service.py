@@ -26,6 +26,7 @@ from guantong.fuse.aimc import mapping_from_element, mapping_to_element, signal_
 from guantong.fuse.comparison import Comparison, compare, natural
 from guantong.fuse.model import (
     LIMITS_SET,
+    MAPPING_REMOVED,
     MAPPING_SET,
     SUGGESTION_DECIDED,
     Correction,
@@ -61,6 +62,9 @@ __all__ = ["Fuse"]
 _LOG = logging.getLogger("guantong.fuse")
 _MTCONNECT = "https://guantong.org/mapping/mtconnect"
 """Submodel in which confirmed names of MTConnect stand."""
+_PACE_S = 0.25
+"""Small chunks of live data are fused no more often: the work of a chunk is for the most part the same whether it has ten rows or a
+thousand. What comes after a pause is fused at once."""
 _COUNTS = ("received", "kept", "duplicates", "quarantined", "gaps", "corrected")
 
 
@@ -80,11 +84,13 @@ class Fuse:
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
+        self._halt = asyncio.Event()
         keep.on_append(self._woken.set)
 
     async def start(self, participants: Sequence[str] = ()) -> None:
         """Follow the log: of these participants and of all that this node has fused before."""
         self._stopping = False
+        self._halt.clear()
         known = await self.records.rows(select(TALLIES.c.participant).distinct())
         self._participants |= {*participants, *(row["participant"] for row in known)}
         self._woken.set()
@@ -99,6 +105,7 @@ class Fuse:
     async def stop(self) -> None:
         """Finish the chunk at hand and stop."""
         self._stopping = True
+        self._halt.set()
         self._woken.set()
         if self._task is not None:
             await self._task
@@ -147,6 +154,17 @@ class Fuse:
                 )
                 step.record(Entry(MAPPING_SET, {"name": mapping.name, "version": version, "digest": digest(element)}))
             stream.mappings[mapping.name] = (mapping, version)
+
+    async def remove_mapping(self, participant: str, name: str) -> None:
+        """Take a mapping away; what it made stays. Raises Skippable ``fuse.no-such-mapping``."""
+        async with self._lock(participant):
+            stream = await self._stream(participant)
+            if name not in stream.mappings:
+                raise Skippable("fuse.no-such-mapping", name=name[:60])
+            async with self.records.step(participant) as step:
+                step.delete(MAPPINGS, name=name)
+                step.record(Entry(MAPPING_REMOVED, {"name": name, "version": stream.mappings[name][1]}))
+            del stream.mappings[name]
 
     async def mappings(self, participant: str) -> list[Mapping]:
         """The mappings in force, by name."""
@@ -444,22 +462,23 @@ class Fuse:
             self._streams[participant] = stream
         return stream
 
-    async def _advance(self, participant: str) -> bool:
+    async def _advance(self, participant: str) -> int:
+        """Fuse one chunk; how large it was, 0 where the log has nothing more."""
         async with self._lock(participant):
             stream = await self._stream(participant)
             batches = await self.keep.read(participant, stream.position, self.settings.chunk_rows)
             if not batches:
-                return False
+                return 0
             try:
                 await stream.fuse(batches)
             except BaseException:
                 # half a chunk may be in memory: load again from what is durable
                 self._streams.pop(participant, None)
                 raise
-            return True
+            return max(1, int(sum(one.batch.rows.num_rows for one in batches)))
 
     async def _follow(self) -> None:
-        pause = 0.0
+        pause, loop = 0.0, asyncio.get_running_loop()
         while not self._stopping:
             # what waits to be judged is judged without a further row; nothing else needs a timer
             timer = 2.0 if any(stream.waiting for stream in self._streams.values()) else None
@@ -468,8 +487,12 @@ class Fuse:
             self._woken.clear()
             try:
                 for participant in sorted(self._participants):
-                    while not self._stopping and await self._advance(participant):
-                        pass
+                    began = loop.time()
+                    while not self._stopping and (rows := await self._advance(participant)):
+                        if rows < self.settings.chunk_rows // 4 and (wait := began + _PACE_S - loop.time()) > 0:
+                            with contextlib.suppress(TimeoutError):
+                                await asyncio.wait_for(self._halt.wait(), wait)
+                        began = loop.time()
                     if not self._stopping:
                         async with self._lock(participant):
                             await (await self._stream(participant)).settle(final=False)

@@ -21,6 +21,7 @@ from guantong.fuse.measures import Measures
 from guantong.fuse.model import Correction, Counts, FuseSettings, Mapping, Watermark
 from guantong.fuse.readings import Piece, clean, gather, keys_of, keys_of_clean, types_of
 from guantong.fuse.series import Series
+from guantong.fuse.structure import derive, is_structural
 from guantong.fuse.tables import CORRECTIONS, FINDINGS, GAPS, MAPPINGS, SIGNALS, TALLIES
 from guantong.fuse.timing import ClockRun, SourceClock, SourceLateness
 from guantong.records import Edge, Records
@@ -52,6 +53,8 @@ class Stream:
     """Fusion of one participant's log, chunk by chunk."""
 
     def __init__(self, records: Records, keep: Keep, clock: Clock, settings: FuseSettings, participant: str) -> None:
+        import numpy as np
+
         self.records = records
         self.keep = keep
         self.clock = clock
@@ -68,7 +71,12 @@ class Stream:
         self._lateness: dict[str, SourceLateness] = {}
         self._lost: dict[str, tuple[int, str]] = {}
         self._arrived: dict[str, int] = {}
-        self._linked: dict[int, int] = {}
+        self._linked: Ints = np.zeros(0, np.int64)
+        """When a live row of each signal was last linked to its batch."""
+        self._bounds: Ints = np.zeros(0, np.int64)
+        """The catalogue's bounds by signal."""
+        self._typed: set[int] = set()
+        """Pairs of signal and kind of value that the catalogue has been told of."""
 
     @classmethod
     async def load(
@@ -190,7 +198,7 @@ class Stream:
     ) -> tuple[pa.Table, Keys]:
         applied = apply_mappings(piece, self.catalogue, self.mappings)
         keys = await _work(len(piece.signal), lambda: keys_of(piece))
-        self.catalogue.typed(types_of(keys))
+        self.catalogue.typed(types_of(keys, self._typed))
         suspects = self.recent.suspects(keys)
         known: list[Keys] = []
         if suspects.any():
@@ -235,16 +243,42 @@ class Stream:
             )
         self._duplicates(piece, keys, duplicate, receive)
         remembered = replace(keys, revision=revision).take(kept)
-        newest: dict[int, int] = {}
-        if len(remembered):
-            size = int(remembered.signal.max()) + 1
-            latest = np.full(size, NEVER, np.int64)
-            np.maximum.at(latest, remembered.signal, remembered.time)
-            newest = {int(number): int(latest[number]) for number in np.flatnonzero(latest != NEVER)}
-        self.catalogue.advance(newest)
+        self._advance(remembered)
         self._lineage(piece, kept, receive, edges)
         self.series.add(remembered, made, self.catalogue.signals)
-        return made, remembered
+        return self._derived(made, tallies, edges), remembered
+
+    def _derived(self, made: pa.Table, tallies: dict[tuple[str, str], Counts], edges: dict[Edge, None]) -> pa.Table:
+        """The kept rows, and what mappings take out of them or put together."""
+        if not any(is_structural(mapping) for mapping, _ in self.mappings.values()) or not made.num_rows:
+            return made
+        import pyarrow as pa
+
+        added = derive(made, self.catalogue, self.mappings)
+        for fix, numbers in added.corrections:
+            self.book.correct(fix, numbers)
+        for origin, number in added.origins:
+            edges[Edge(signal_node(origin), signal_node(number), "derived")] = None
+        for source, count in added.counts.items():
+            tallies[source, "readings"] += Counts(corrected=count)
+        return pa.concat_tables([made, *added.tables])
+
+    def _advance(self, keys: Keys) -> None:
+        """Tell the catalogue of signals that have passed the bound it has on record for them."""
+        import numpy as np
+
+        if not len(keys):
+            return
+        width = int(keys.signal.max()) + 1
+        if width > len(self._bounds):
+            newest = self.catalogue.newest
+            self._bounds = np.array([newest.get(number, NEVER) for number in range(2 * width)], np.int64)
+        latest = np.full(width, NEVER, np.int64)
+        np.maximum.at(latest, keys.signal, keys.time)
+        passed = np.flatnonzero(latest > self._bounds[:width]).tolist()
+        self.catalogue.advance({number: int(latest[number]) for number in passed})
+        for number in passed:
+            self._bounds[number] = self.catalogue.newest[number]
 
     def _lineage(self, piece: Piece, kept: Flags, receive: Ints, edges: dict[Edge, None]) -> None:
         """Edges from batches to signals. Each row names its batch; edges are thinned, so that the graph stays small beside the data."""
@@ -258,10 +292,17 @@ class Stream:
         width = int(piece.signal.max()) + 1
         _, first = first_rows(entry * width + piece.signal[rows])
         every = int(self.settings.lineage_s * NS)
-        for row in rows[first].tolist():
+        rows = rows[first]
+        if width > len(self._linked):
+            self._linked = np.concatenate(
+                [self._linked, np.full(2 * width - len(self._linked), NEVER + every, np.int64)]
+            )
+        live = piece.live[rows]
+        rows = rows[~live | (receive[rows] - every >= self._linked[piece.signal[rows]])]
+        for row in rows.tolist():
             position, signal = int(piece.position[row]), int(piece.signal[row])
             at = int(receive[row])
-            if not piece.live[row] or at >= self._linked.get(signal, NEVER) + every:
+            if not piece.live[row] or at - every >= self._linked[signal]:
                 self._linked[signal] = at
                 source = self.catalogue.signals[signal].source
                 edges[Edge(f"keep:batch:{source}/{position}", signal_node(signal), "derived")] = None

@@ -20,7 +20,7 @@ SIGNALS = table(
     Column("type", String(8), nullable=False),
     Column("category", String(64), nullable=False),
     Column("version", Integer, nullable=False),
-    Column("newest", INSTANT, nullable=False),  # latest source time handed to keep; never below the truth
+    Column("newest", INSTANT, nullable=False),  # no source time handed to keep is later
     Index("fuse_signals_source", "participant", "source"),
 )
 
