@@ -402,6 +402,10 @@ ERRORS: dict[str, ErrorRow] = {
         "skip", 400, 4,
         "The mapping {name} can't be used: {reason}.", "Correct the mapping document and set it again.",
         "映射 {name} 无法使用：{reason}。", "请更正映射文件后重新设定。"),
+    "fuse.no-such-mapping": ErrorRow(
+        "skip", 404, 4,
+        "There is no mapping {name}.", "See the list of mappings for its name.",
+        "没有名为 {name} 的映射。", "请在映射列表中查看名称。"),
     "fuse.no-such-signal": ErrorRow(
         "skip", 404, 4,
         "There is no signal {signal}.", "See the list of signals for its number.",

@@ -43,7 +43,7 @@ from guantong.fuse.model import (
 )
 from guantong.fuse.parts import part_from_json
 from guantong.fuse.revise import newest_revisions
-from guantong.fuse.stream import Stream
+from guantong.fuse.stream import NO_MAPPING, Stream
 from guantong.fuse.tables import CORRECTIONS, FINDINGS, GAPS, LIMITS, MAPPINGS, PARTS, SIGNALS, SUGGESTIONS, TALLIES
 from guantong.records import Records
 
@@ -162,8 +162,10 @@ class Fuse:
             if name not in stream.mappings:
                 raise Skippable("fuse.no-such-mapping", name=name[:60])
             async with self.records.step(participant) as step:
-                step.delete(MAPPINGS, name=name)
-                step.record(Entry(MAPPING_REMOVED, {"name": name, "version": stream.mappings[name][1]}))
+                version = stream.mappings[name][1]
+                # the row stays without its document: a mapping of that name that is set later goes on counting versions
+                step.upsert(MAPPINGS, name=name, version=version, document=NO_MAPPING, set_at=self.clock.now())
+                step.record(Entry(MAPPING_REMOVED, {"name": name, "version": version}))
             del stream.mappings[name]
 
     async def mappings(self, participant: str) -> list[Mapping]:
@@ -171,7 +173,7 @@ class Fuse:
         rows = await self.records.rows(
             select(MAPPINGS).where(MAPPINGS.c.participant == participant).order_by(MAPPINGS.c.name)
         )
-        return [mapping_from_element(orjson.loads(row["document"])) for row in rows]
+        return [mapping_from_element(orjson.loads(row["document"])) for row in rows if row["document"] != NO_MAPPING]
 
     async def suggestions(self, participant: str) -> list[Suggestion]:
         """What signals may be in a companion model, strongest first; what a person decided is not suggested again."""

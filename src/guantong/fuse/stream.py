@@ -36,7 +36,10 @@ if TYPE_CHECKING:
     Ints = np.ndarray[Any, np.dtype[np.int64]]
     Flags = np.ndarray[Any, np.dtype[np.bool_]]
 
-__all__ = ["Stream"]
+__all__ = ["NO_MAPPING", "Stream"]
+
+NO_MAPPING = b"{}"
+"""Stands in place of a mapping that was taken away."""
 
 Answer = TypeVar("Answer")
 
@@ -92,6 +95,8 @@ class Stream:
         stream.catalogue = Catalogue(await rows(SIGNALS))
         stream.book = Book(await rows(FINDINGS), await rows(CORRECTIONS), settings.gap_s)
         for row in await rows(MAPPINGS):
+            if row["document"] == NO_MAPPING:
+                continue
             stream.mappings[row["name"]] = (mapping_from_element(orjson.loads(row["document"])), row["version"])
         for number, newest in stream.catalogue.newest.items():
             # the memory of rows is gone, so whatever is not newer must be looked up

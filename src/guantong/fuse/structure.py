@@ -61,7 +61,7 @@ def derive(made: pa.Table, catalogue: Catalogue, mappings: Facts[str, tuple[Mapp
 
     done = Derived()
     numbers = None
-    for name, (mapping, version) in sorted(mappings.items()):
+    for _, (mapping, version) in sorted(mappings.items()):
         if not is_structural(mapping):
             continue
         found = [
@@ -74,12 +74,12 @@ def derive(made: pa.Table, catalogue: Catalogue, mappings: Facts[str, tuple[Mapp
         numbers = made["signal_id"].to_numpy() if numbers is None else numbers
         rows = [np.flatnonzero(numbers == signal.id) for signal in sources]
         step, *after = mapping.transformations
+        columns: list[tuple[Values, str]]
         if isinstance(step, Join):
             together = _together(made, rows)
             if not len(together[0]):
                 continue
-            columns = [(_joined(made, together, step), step.kind)]
-            columns *= len(mapping.sinks)
+            columns = [(_joined(made, together, step), step.kind)] * len(mapping.sinks)
             where = together[-1]
             status = np.max([made["status"].to_numpy()[one] for one in together], axis=0)
         else:
