@@ -802,6 +802,15 @@ CREATE TABLE exchange_spaces (
 	made_at BIGINT NOT NULL, 
 	PRIMARY KEY (participant, issuer)
 );
+CREATE TABLE exchange_streams (
+	participant VARCHAR(255) NOT NULL, 
+	pid VARCHAR(128) NOT NULL, 
+	acknowledged BIGINT NOT NULL, 
+	acknowledgement BLOB NOT NULL, 
+	signature VARCHAR(128) NOT NULL, 
+	changed_at BIGINT NOT NULL, 
+	PRIMARY KEY (participant, pid)
+);
 CREATE TABLE exchange_templates (
 	participant VARCHAR(255) NOT NULL, 
 	digest VARCHAR(80) NOT NULL, 

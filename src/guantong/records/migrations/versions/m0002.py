@@ -350,6 +350,16 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("participant", "issuer"),
     )
     op.create_table(
+        "exchange_streams",
+        sa.Column("participant", sa.String(length=255), nullable=False),
+        sa.Column("pid", sa.String(length=128), nullable=False),
+        sa.Column("acknowledged", sa.BigInteger(), nullable=False),
+        sa.Column("acknowledgement", sa.LargeBinary(), nullable=False),
+        sa.Column("signature", sa.String(length=128), nullable=False),
+        sa.Column("changed_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("participant", "pid"),
+    )
+    op.create_table(
         "exchange_templates",
         sa.Column("participant", sa.String(length=255), nullable=False),
         sa.Column("digest", sa.String(length=80), nullable=False),
@@ -519,6 +529,7 @@ def downgrade() -> None:
     op.drop_table("fuse_suggestions")
     op.drop_table("fuse_limits")
     op.drop_table("exchange_templates")
+    op.drop_table("exchange_streams")
     op.drop_table("exchange_spaces")
     op.drop_table("exchange_renewals")
     op.drop_table("exchange_relayed")
