@@ -421,6 +421,7 @@ class Node:
             disputes=self.disputes,
             accounts=self.accounts,
             edges=self.edges,
+            uplink=lambda: self.uplink,
         )
         return create_app(
             self._rooms,

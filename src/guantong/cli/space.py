@@ -64,7 +64,7 @@ def space_init(place: Place, name: str, open_to_all: bool) -> None:
 
     发起数据空间：本节点此后签发成员凭证，且只应答成员。
     """
-    place.action("/space/init", creates=True, name=name, required=not open_to_all)
+    place.action("/partners/space", creates=True, name=name, required=not open_to_all)
 
 
 @space.command("invite")
@@ -85,7 +85,7 @@ def space_invite(place: Place, name: str | None, days: float, guest: bool, no_qr
     生成一次性邀请链接，供一家企业加入。
     """
     with place.desk() as desk:
-        made = desk.act("/space/invite", name=name, days=days, kind="guest" if guest else "join")
+        made = desk.act("/partners/invite", name=name, days=days, kind="guest" if guest else "join")
 
     def text(found: Any) -> str:
         drawn = "" if no_qr else _drawn(found["link"])
@@ -126,7 +126,7 @@ def space_withdraw(place: Place, invitation: str) -> None:
 
     撤回尚未使用的链接；INVITATION 为其标识的开头。
     """
-    place.action("/space/withdraw", invitation=invitation)
+    place.action("/partners/withdraw", invitation=invitation)
 
 
 @space.command("show")
@@ -161,7 +161,7 @@ def space_members(place: Place) -> None:
     本节点所在空间的成员，以发起方当前答复为准。
     """
     with place.desk() as desk:
-        data = desk.act("/space/directory")
+        data = desk.act("/partners/directory")
     place.say(data, lambda found: table(found["members"], ("space", "name", "did", "address")))
 
 
@@ -173,7 +173,7 @@ def space_revoke(place: Place, member: str) -> None:
 
     终止成员资格，伙伴在一分钟内即知。
     """
-    place.action("/space/revoke", member=member)
+    place.action("/partners/revoke", member=member)
 
 
 @space.command("join")
@@ -204,7 +204,7 @@ def space_join(place: Place, link: str, name: str | None, seat: str | None, dire
         if seat or (not direct and _needs_relay(config, directory, link)):
             _refuse_late(directory)
         with place.desk(serving=True) as desk:
-            done = desk.act("/space/join", link=link, name=name)
+            done = desk.act("/partners/join", link=link, name=name)
         done.pop("next", None)
     else:
         from guantong.cli.node import run_async

@@ -49,6 +49,14 @@ from guantong.web.figure_actions import (
 from guantong.web.fuse_actions import confirm_mapping, quality, reject_mapping, state_limits, suggest_mappings
 from guantong.web.loaders.connect import proposal_of
 from guantong.web.rooms import Rooms
+from guantong.web.space_actions import (
+    found_space,
+    invite,
+    join_space,
+    list_directory,
+    revoke_member,
+    withdraw_invitation,
+)
 from guantong.web.value_actions import add_rate, appraise, read_meters, state_supply, survive
 
 __all__ = ["ACTIONS", "Action", "Field"]
@@ -495,6 +503,23 @@ ACTIONS: tuple[Action, ...] = (
         verify,
         "verdict",
     ),
+    Action(
+        "/partners/space",
+        "Found a space, or rename it",
+        (Field("name"), Field("required", required=False)),
+        found_space,
+    ),
+    Action(
+        "/partners/invite",
+        "A one-time link into the space",
+        (Field("name", required=False), Field("days", required=False), Field("kind", required=False)),
+        invite,
+        fragment="invitation",
+    ),
+    Action("/partners/withdraw", "An open link works no more", (Field("invitation"),), withdraw_invitation),
+    Action("/partners/revoke", "End a membership", (Field("member"),), revoke_member),
+    Action("/partners/join", "Join a space with a link", (Field("link"), Field("name", required=False)), join_space),
+    Action("/partners/directory", "Members of our spaces, as their leaders say now", (), list_directory),
     Action("/edges/invite", "A one-time code for a gateway in the machine network", (), invite_edge),
     Action("/edges/list", "Gateways and how far they are", (), list_edges),
     Action("/edges/remove", "A gateway may not deliver any more", (Field("edge"),), remove_edge),

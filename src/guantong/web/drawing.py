@@ -7,7 +7,7 @@ from typing import Any
 
 from guantong.web.shown import number
 
-__all__ = ["control", "curve_lines", "strip", "tolerance"]
+__all__ = ["control", "curve_lines", "drawn", "strip", "tolerance"]
 
 
 def _scale(low: float, high: float) -> tuple[float, float]:
@@ -168,3 +168,12 @@ def control(chart: Mapping[str, Any], width: int = 320, height: int = 90) -> dic
         "upper": y(chart["upper"]),
         "lower": y(chart["lower"]),
     }
+
+
+def drawn(link: str) -> str:
+    """A link as an SVG picture (a QR code); empty without the library that draws it."""
+    try:
+        import segno
+    except ImportError:
+        return ""
+    return str(segno.make(link, error="m", micro=False).svg_inline(scale=5, border=3, dark="#000", light="#fff"))

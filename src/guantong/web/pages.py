@@ -18,6 +18,7 @@ from guantong.web.loaders import (
     govern,
     journey,
     mappings,
+    partners,
     prove,
     settings,
     settle,
@@ -80,7 +81,7 @@ PAGES: tuple[Page, ...] = (
     Page("value", "/value", "value", value.overview),
     Page("watch", "/watch", "watch", watch.overview),
     Page("warning", "/watch/{id:path}", "watch", watch.warning),
-    Page("partners", "/partners", "rest", exchange.partners, menu=True),
+    Page("partners", "/partners", "rest", partners.partners, menu=True),
     Page("settings", "/settings", "rest", settings.overview, live=True, menu=True),
     Page("help", "/help", "rest", settings.help_page, menu=True),
 )

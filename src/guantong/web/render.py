@@ -298,6 +298,7 @@ class Render:
             tolerance=drawing.tolerance,
             strip=drawing.strip,
             control=drawing.control,
+            drawn=drawing.drawn,
             t=_say,
             t_facts=_say_facts,
             t_has=_has,

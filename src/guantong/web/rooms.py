@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from guantong.connect.edges import Edges
     from guantong.connect.service import Connect
     from guantong.describe.service import Describe
+    from guantong.exchange.relayed import Uplink
     from guantong.exchange.service import Exchange
     from guantong.fuse.service import Fuse
     from guantong.govern.service import Govern
@@ -72,5 +73,7 @@ class Rooms:
     """Disputed deliveries and credit notes: settle's second part."""
     accounts: Accounts = field(default=None)  # type: ignore[assignment]
     """Papers and netting: settle's third part."""
+    uplink: Callable[[], Uplink | None] = lambda: None
+    """The connection to the relay that partners reach this node through, None where it has an address of its own."""
     edges: Edges = field(default=None)  # type: ignore[assignment]
     """Gateways in the machine network: connect's second zone."""

@@ -1,4 +1,4 @@
-"""What the pages of exchange show: products, partners' catalogues, contracts as conversations, partners."""
+"""What the pages of exchange show: products, partners' catalogues, contracts as conversations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from guantong.web.rooms import Rooms
 if TYPE_CHECKING:
     from guantong.exchange.model import Agreement, Negotiation, Receipt, Transfer
 
-__all__ = ["catalogue", "contract", "contracts", "partners", "products"]
+__all__ = ["catalogue", "contract", "contracts", "products"]
 
 _ENDED = frozenset({"FINALIZED", "TERMINATED"})
 
@@ -340,36 +340,4 @@ def _used(receipts: list[dict[str, Any]]) -> dict[str, Any]:
         "both": sum(one["state"] == "acknowledged" for one in receipts),
         "one_sided": sum(one["state"] == "one-sided" for one in receipts),
         "disputed": sum(one["state"] == "disputed" for one in receipts),
-    }
-
-
-async def partners(rooms: Rooms, _: Ask) -> dict[str, Any]:
-    """Who is there: everybody a contract or a witness connects us with."""
-    me = rooms.participant
-    known: dict[str, dict[str, Any]] = {}
-
-    def row(did: str) -> dict[str, Any]:
-        return known.setdefault(
-            did, {"did": did, "address": "", "agreements": 0, "talks": 0, "witness": None, "stuck": 0}
-        )
-
-    for one in await rooms.exchange.agreements(me):
-        entry = row(one.partner)
-        entry["address"] = one.partner_address
-        entry["agreements"] += 1
-    for talk in await rooms.exchange.negotiations(me):
-        entry = row(talk.partner)
-        entry["address"] = entry["address"] or talk.partner_address
-        entry["talks"] += 1
-    view = await rooms.prove.view(me)
-    for witness in view.witnesses:
-        row(witness.did)["witness"] = {"size": witness.size, "at": time_of(witness.at), "error": witness.error}
-    for stuck in await rooms.outbox.stuck(me):
-        if stuck.lane in known:
-            known[stuck.lane]["stuck"] += 1
-    return {
-        "me": me,
-        "name": rooms.name,
-        "address": rooms.base_url,
-        "partners": sorted(known.values(), key=lambda one: one["did"]),
     }
