@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote, urlencode
 
 from guantong.base.clock import parse_iso
@@ -35,7 +35,7 @@ from guantong.records.service import Step
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["DataPlane", "Outgoing"]
+__all__ = ["DataPlane", "Outgoing", "Passing"]
 
 RECORD_HEADER = "guantong-record"
 BLOCK_HEADER = "guantong-block-bytes"
@@ -47,6 +47,20 @@ class Outgoing:
 
     headers: Mapping[str, str]
     body: bytes | AsyncIterator[bytes]
+
+
+class Passing(Protocol):
+    """Paces the rows of a delivery on their way out, and says whether they go on from where an earlier one stopped."""
+
+    again: bool
+
+    def rows(self, batches: AsyncIterator[pa.RecordBatch]) -> AsyncIterator[pa.RecordBatch]:
+        """The rows that leave, each batch when it may."""
+        ...
+
+    async def ready(self) -> None:
+        """Read the first of them. Raises Refused where they can't go on."""
+        ...
 
 
 class DataPlane:
@@ -81,6 +95,17 @@ class DataPlane:
         self, participant: str, pid: str, authorization: str, *, accept: str, query: Mapping[str, str]
     ) -> Outgoing:
         """Begin a delivery. Raises Refused with 401 or 403; nothing has left then."""
+        transfer = await self.admitted(participant, pid, authorization)
+        return await self._begin(participant, transfer, accept=accept, query=query, whole=True)
+
+    async def stream(
+        self, participant: str, transfer: Transfer, passing: Passing, query: Mapping[str, str]
+    ) -> Outgoing:
+        """Begin a delivery that somebody paces, and may take up again. Raises Refused; nothing has left then."""
+        return await self._begin(participant, transfer, accept=ARROW, query=query, whole=False, passing=passing)
+
+    async def admitted(self, participant: str, pid: str, authorization: str) -> Transfer:
+        """The transfer that an access token opens. Raises Refused ``exchange.token-refused``."""
         hosting = self.hosting
         try:
             transfer = await self._transfers.processes.get(participant, pid)
@@ -93,7 +118,7 @@ class DataPlane:
             raise _token("it is not that of the transfer")
         if hosting.clock.now() >= transfer.token_expires:
             raise _token("it has expired")
-        return await self._begin(participant, transfer, accept=accept, query=query, whole=True)
+        return transfer
 
     async def begin(
         self, participant: str, transfer: Transfer, *, accept: str, query: Mapping[str, str]
@@ -107,14 +132,26 @@ class DataPlane:
         return outgoing.headers, outgoing.body
 
     async def _begin(
-        self, participant: str, transfer: Transfer, *, accept: str, query: Mapping[str, str], whole: bool
+        self,
+        participant: str,
+        transfer: Transfer,
+        *,
+        accept: str,
+        query: Mapping[str, str],
+        whole: bool,
+        passing: Passing | None = None,
     ) -> Outgoing:
         hosting = self.hosting
         now = hosting.clock.now()
         if transfer.state != "STARTED":
             raise Refused("exchange.decision-denied", reason=f"the transfer is {transfer.state}")
         agreement = await self._negotiations.agreement(participant, transfer.agreement_id)
-        terms = compile_policy(agreement.agreement)
+        try:
+            terms = compile_policy(agreement.agreement)
+        except Refused as error:  # a term of an agreement made elsewhere, or by an earlier release
+            unknown = Refused("exchange.decision-denied", reason=error.message("en"))
+            await self._refuse(participant, transfer, agreement, unknown)
+            raise unknown from error
         counter = f"exchange:deliveries:{agreement.id}"
         purpose = query.get("purpose", "")[:500] or ", ".join(terms.purposes)
         start, end = _time(query, "start"), _time(query, "end")
@@ -142,23 +179,25 @@ class DataPlane:
         )
 
         def intend(step: Step) -> None:
-            step.count(counter, 1, limit=terms.count)
+            if not again:
+                step.count(counter, 1, limit=terms.count)
             if whole_at_hand:
                 self._spend(step, agreement, terms, counting.rows, counting.bytes)
             step.record(intent)
 
-        reading = _Reading(
-            self._deliveries.rows(participant, agreement, record_id, query, start, end),
-            form,
-            hosting.settings,
-            counting,
-        )
+        again = passing is not None and passing.again
+        rows = self._deliveries.rows(participant, agreement, record_id, query, start, end)
+        reading = _Reading(rows if passing is None else passing.rows(rows), form, hosting.settings, counting)
         kept = whole_at_hand = False
         try:
             uses = await hosting.records.counter(participant, counter)
-            await self._allow(participant, transfer, agreement, terms, purpose, uses)
-            if agreement.price and (open_ := await self._receipts.unanswered(participant, agreement.id)) >= (
-                limit := hosting.settings.unanswered_blocks
+            # what is taken up again was begun once: that use is among those counted
+            await self._allow(participant, transfer, agreement, terms, purpose, uses - (1 if again and uses else 0))
+            if (
+                uses
+                and agreement.price
+                and (open_ := await self._receipts.unanswered(participant, agreement.id))
+                >= (limit := hosting.settings.unanswered_blocks)
             ):
                 raise Refused("exchange.exposure-reached", agreement=agreement.id, blocks=open_, limit=limit)
             if whole and (body := await reading.whole()) is not None:
@@ -171,30 +210,38 @@ class DataPlane:
                         participant, transfer, agreement, delivery, first=uses == 0, beside=intend
                     )
                 return Outgoing(headers, body)
+            if passing is not None:
+                await passing.ready()  # what can't go on is refused before anything is on record as leaving
             async with hosting.records.step(participant) as step:
                 intend(step)
             kept = True
         except Refused as error:
-            async with hosting.records.step(participant) as step:
-                step.record(
-                    Entry(
-                        DELIVERY_REFUSED,
-                        {
-                            "agreement": agreement.id,
-                            "transfer": transfer.pid,
-                            "partner": transfer.partner,
-                            "code": error.code,
-                            "reason": error.message("en")[:1000],
-                        },
-                    )
-                )
-            if over := await self._over(participant, transfer):
-                self._finish(self.end(participant, transfer.pid, "terminate", over))
+            await self._refuse(participant, transfer, agreement, error)
             raise
         finally:
             if not kept:
                 await reading.close()
-        return Outgoing(headers, self._body(participant, transfer, agreement, reading, delivery, loud=not whole))
+        return Outgoing(
+            headers, self._body(participant, transfer, agreement, reading, delivery, loud=not whole and passing is None)
+        )
+
+    async def _refuse(self, participant: str, transfer: Transfer, agreement: Agreement, error: Refused) -> None:
+        """A refused delivery on record; a transfer that gives nothing any more is ended, with the reason for both sides."""
+        async with self.hosting.records.step(participant) as step:
+            step.record(
+                Entry(
+                    DELIVERY_REFUSED,
+                    {
+                        "agreement": agreement.id,
+                        "transfer": transfer.pid,
+                        "partner": transfer.partner,
+                        "code": error.code,
+                        "reason": error.message("en")[:1000],
+                    },
+                )
+            )
+        if over := await self._over(participant, transfer):
+            await self._stop(participant, transfer, over)
 
     async def _allow(
         self, participant: str, transfer: Transfer, agreement: Agreement, terms: Terms, purpose: str, uses: int
@@ -316,7 +363,9 @@ class DataPlane:
                 async with self.hosting.records.step(participant) as step:
                     self._spend(step, agreement, terms, piece.rows, len(piece.data))
             except Refused as error:
-                return error.message("en")
+                what = str(error.facts.get("name", "")).split(":")[1]
+                limit = error.facts.get("limit")
+                return f"{what}: no more than {limit} were agreed / 约定至多 {limit}"
         return ""
 
     async def _watch(self, participant: str, transfer: Transfer) -> str:
@@ -327,11 +376,7 @@ class DataPlane:
                 over = await self._over(participant, transfer)
                 if over:
                     break
-                pause = asyncio.ensure_future(hosting.clock.sleep(hosting.settings.terms_check_s))
-                try:
-                    await asyncio.wait({changed, pause}, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    pause.cancel()
+                await asyncio.wait({changed}, timeout=hosting.settings.terms_check_s)
         await self._stop(participant, transfer, over)
         return over
 
@@ -369,7 +414,10 @@ class DataPlane:
         agreement = await self._negotiations.agreement(participant, transfer.agreement_id)
         if agreement.state != "final":
             return "the agreement has ended"
-        refusal = compile_policy(agreement.agreement).refusal("after", self.facts(participant, now, agreement))
+        try:
+            refusal = compile_policy(agreement.agreement).refusal("after", self.facts(participant, now, agreement))
+        except Refused as error:
+            refusal = error.message("en")
         # a credential that was revoked ends a delivery that runs, once its status may be looked at again
         return refusal or await self.hosting.claims.still(participant, transfer.partner)
 
@@ -384,8 +432,11 @@ class DataPlane:
         purpose: str = "",
         parameters: Mapping[str, str] | None = None,
         count_rows: Counting | None = None,
+        below: tuple[str, Mapping[str, str]] = ("", {}),
+        told: dict[str, str] | None = None,
     ) -> AsyncIterator[bytes]:
-        """The body of a started transfer as it comes, counted for the receipt; ``parameters``: of the contract's query template.
+        """The body of a started transfer as it comes, counted for the receipt; ``parameters``: of the contract's query template;
+        ``below``: path and query of another resource under the provider's address; ``told``: takes the headers of its answer.
 
         Raises Refused where the provider refuses.
         """
@@ -397,8 +448,9 @@ class DataPlane:
         endpoint, token = token_of(transfer.data_address)
         if not endpoint:
             raise Refused("exchange.decision-denied", reason="the provider named no endpoint")
-        url = endpoint
-        asked = {"purpose": purpose} if purpose else {}
+        url, mark, own = endpoint.partition("?")
+        url += below[0] + mark + own
+        asked = {**below[1], **({"purpose": purpose} if purpose else {})}
         asked |= {PARAMETER + name: text for name, text in (parameters or {}).items()}
         if asked:
             url += ("&" if "?" in url else "?") + urlencode(asked, quote_via=quote)
@@ -412,6 +464,8 @@ class DataPlane:
                 stream = await open_streams.enter_async_context(hosting.http.stream("GET", url, headers=headers))
             if not 200 <= stream.status < 300:
                 await _refusal(stream.status, stream.chunks(), transfer.partner)
+            if told is not None:
+                told.update(stream.headers)
             record_id = stream.headers.get(RECORD_HEADER, "")[:128]
             counting = count_rows or Counting(hosting.settings.block_bytes)
             if record_id:
