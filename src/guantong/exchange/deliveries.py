@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from guantong.base.errors import Refused
 from guantong.exchange.hosting import Hosting
 from guantong.exchange.model import Agreement
-from guantong.exchange.policy import FINGERPRINT_TERM, QUERY_TERM
 from guantong.exchange.queries import TEMPLATE_DATASET, Queries
 
 if TYPE_CHECKING:
@@ -19,7 +18,12 @@ if TYPE_CHECKING:
 
     from guantong.exchange.fingerprint import Marks
 
-__all__ = ["PARAMETER", "Deliveries", "stated"]
+__all__ = ["FINGERPRINT_TERM", "PARAMETER", "QUERY_TERM", "Deliveries", "bound", "stated"]
+
+QUERY_TERM = "https://w3id.org/guantong/ns/queryTemplate"
+"""Left operand: only the answers of the template with this digest leave."""
+FINGERPRINT_TERM = "https://w3id.org/guantong/ns/fingerprint"
+"""Left operand: every copy is marked; the right operand states how, and the resolution."""
 
 PARAMETER = "p."
 """What the name of a template's parameter begins with in the query of a delivery's address."""
@@ -69,6 +73,21 @@ class Deliveries:
 
         signed = await self._queries.template(participant, name)
         yield pa.RecordBatch.from_pydict({"document": [orjson.dumps(signed.document()).decode()]})
+
+
+def bound(policy: Mapping[str, Any], term: str, value: str) -> dict[str, Any]:
+    """A policy whose every permission states one of our own terms, instead of what it stated of it before."""
+    permissions = [
+        {
+            **rule,
+            "constraint": [
+                *(one for one in rule.get("constraint") or () if one.get("leftOperand") != term),
+                {"leftOperand": term, "operator": "eq", "rightOperand": value},
+            ],
+        }
+        for rule in policy.get("permission") or [{"action": "use"}]
+    ]
+    return {**policy, "permission": permissions}
 
 
 def stated(policy: Mapping[str, Any], term: str) -> str:

@@ -79,7 +79,11 @@ def read_marking(text: Any) -> Marking:
     value, series, identity = given.get("value"), given.get("series"), given.get("identity")
     if not isinstance(value, str) or not isinstance(series, str) or not value or not series or given.get("v", 1) != 1:
         raise _refused("value and series name columns")
-    if not isinstance(identity, list) or not identity or any(not isinstance(one, str) or one == value for one in identity):
+    if (
+        not isinstance(identity, list)
+        or not identity
+        or any(not isinstance(one, str) or one == value for one in identity)
+    ):
         raise _refused("identity names the columns that make a row itself")
     resolution = given.get("resolution")
     if not isinstance(resolution, Mapping) or not 0 < len(resolution) <= SERIES_MAX:
@@ -239,7 +243,10 @@ def _marked_rows(batch: pa.RecordBatch, marking: Marking) -> tuple[Any, Any, Any
     values = column.to_numpy(zero_copy_only=False)
     codes = batch.column(marking.series)
     coded = codes if isinstance(codes, pa.DictionaryArray) else codes.dictionary_encode()
-    steps = [_step(name, marking.resolution[str(name)]) if str(name) in marking.resolution else None for name in coded.dictionary.to_pylist()]
+    steps = [
+        _step(name, marking.resolution[str(name)]) if str(name) in marking.resolution else None
+        for name in coded.dictionary.to_pylist()
+    ]
     half = np.array([float(step / 2) if step is not None else 0.0 for step in steps] or [0.0])
     digits = np.array([_digits(step / 2) if step is not None else 0 for step in steps] or [0])
     places = coded.indices.fill_null(0).to_numpy(zero_copy_only=False)

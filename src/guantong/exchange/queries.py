@@ -22,7 +22,7 @@ from guantong.base.entry import Entry
 from guantong.base.errors import GuantongError, Refused, Skippable
 from guantong.base.keys import verify_ed25519
 from guantong.exchange.hosting import Hosting
-from guantong.exchange.model import QUERY_ANSWERED, TEMPLATE_APPROVED, TEMPLATE_WITHDRAWN
+from guantong.exchange.model import QUERY_ANSWERED, TEMPLATE_APPROVED, TEMPLATE_REFUSED, TEMPLATE_WITHDRAWN
 from guantong.exchange.overlap import isolated
 from guantong.exchange.tables import QUERY_JOBS, QUERY_SETS, TEMPLATES
 from guantong.exchange.template import (
@@ -130,7 +130,15 @@ class Queries:
 
     async def approve(self, participant: str, document: Any) -> Signed:
         """Check a signed template and let contracts name it; approving it again forgets that it failed. Raises as :meth:`verified`."""
-        signed = await self.verified(participant, document)
+        try:
+            signed = await self.verified(participant, document)
+        except Refused as refusal:
+            facts = {name: str(refusal.facts.get(name, refusal.code))[:500] for name in ("what", "reason")}
+            given: Mapping[str, Any] = document if isinstance(document, Mapping) else {}
+            async with self._hosting.records.step(participant) as step:
+                about = {"template": _digest_of(given), "author": str(given.get("author", ""))[:255]}
+                step.record(Entry(TEMPLATE_REFUSED, about | facts))
+            raise
         name = signed.template.digest
         async with self._hosting.records.step(participant) as step:
             step.upsert(
@@ -324,7 +332,9 @@ class Queries:
             facts["reason"] = f"{error.code}: {error.message()}"[:500]
             raise Refused("exchange.query-failed", job=job) from error
         lists = [found.column(f"{UNITS}{place}").to_pylist() for place in range(len(names))]
-        groups = [[frozenset(_unit(unit) for unit in column[row] or ()) for column in lists] for row in range(len(found))]
+        groups = [
+            [frozenset(_unit(unit) for unit in column[row] or ()) for column in lists] for row in range(len(found))
+        ]
         return found.select([name for name in found.schema.names if not name.startswith(UNITS)]), groups
 
     async def _data(
@@ -345,7 +355,9 @@ class Queries:
             cut = cut.filter(pc.is_valid(cut.column(template.unit)))
             size += cut.nbytes
             if size > limit:
-                raise _denied("input", f"the dataset is larger than {limit} bytes in these columns; ask for a shorter time")
+                raise _denied(
+                    "input", f"the dataset is larger than {limit} bytes in these columns; ask for a shorter time"
+                )
             batches.append(cut)
         if not batches:
             raise _denied("input", "the dataset holds no rows in this time")
@@ -362,6 +374,8 @@ class Queries:
                 names = counted(template, node)
                 units = await self._engine("syntax", {}, statement=units_statement(template, names))
                 written = await self._engine("written", {}, tree=with_units(tree, units))
+                # what will run is longer than what was signed; whether it still can be run is known now
+                await self._engine("syntax", {}, statement=written["statement"])
             except Skippable as error:
                 raise Refused("exchange.template-refused", what="statement", reason=error.message()[:300]) from error
             if len(self._prepared) >= 1000:
@@ -412,9 +426,7 @@ class Queries:
                 at=step.at,
             )
             for name, (unit, units) in sets.items():
-                step.upsert(
-                    QUERY_SETS, partner=facts["partner"], scope=unit, id=name, units=units, job=job, at=step.at
-                )
+                step.upsert(QUERY_SETS, partner=facts["partner"], scope=unit, id=name, units=units, job=job, at=step.at)
             counted_facts = {name: facts[name] for name in ("rows", "bytes", "suppressed", "answer") if name in facts}
             step.record(
                 Entry(
@@ -455,9 +467,14 @@ class Queries:
         """Failed runs since the template was last approved."""
         row = await self._hosting.records.row(
             select(func.count().label("failed"))
-            .select_from(QUERY_JOBS.join(TEMPLATES, and_(
-                TEMPLATES.c.participant == QUERY_JOBS.c.participant, TEMPLATES.c.digest == QUERY_JOBS.c.digest
-            )))
+            .select_from(
+                QUERY_JOBS.join(
+                    TEMPLATES,
+                    and_(
+                        TEMPLATES.c.participant == QUERY_JOBS.c.participant, TEMPLATES.c.digest == QUERY_JOBS.c.digest
+                    ),
+                )
+            )
             .where(
                 and_(
                     QUERY_JOBS.c.participant == participant,
@@ -473,6 +490,13 @@ class Queries:
 
 def _signed(row: Mapping[str, Any]) -> Signed:
     return Signed(read_template(orjson.loads(row["template"])), row["author"], row["signature"], row["state"])
+
+
+def _digest_of(document: Any) -> str:
+    try:
+        return digest(document)
+    except (GuantongError, TypeError, ValueError):
+        return ""  # it is no JSON that has one form
 
 
 def _unit(value: Any) -> bytes:

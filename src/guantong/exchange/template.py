@@ -36,7 +36,7 @@ UNITS = "_units"
 """Prefix of the columns with the units behind each group."""
 
 PARAMETER_TYPES = ("text", "integer", "number", "boolean", "time")
-STATEMENT_MAX = 20_000
+STATEMENT_MAX = 10_000
 DEPTH_MAX = 40
 PARAMETERS_MAX = 20
 COLUMNS_MAX = 50
@@ -254,7 +254,7 @@ def checked(template: Template, tree: Mapping[str, Any]) -> Mapping[str, Any]:
 
     Raises Refused ``exchange.template-refused`` naming what is not allowed.
     """
-    statements = tree.get("statements") or ()
+    statements: list[Any] = list(tree.get("statements") or ())
     if len(statements) != 1:
         raise _refused("statement", "one SELECT is wanted")
     node: Mapping[str, Any] = statements[0]["node"]
@@ -351,7 +351,7 @@ class _Check:
         self.aggregates.add(name)
 
     def _column(self, item: Mapping[str, Any]) -> str:
-        names = item.get("column_names") or ()
+        names: list[Any] = list(item.get("column_names") or ())
         if len(names) != 1 or names[0] not in self._template.columns:
             raise _refused(".".join(map(str, names))[:TEXT_MAX], "it is none of the declared columns")
         return str(names[0])
