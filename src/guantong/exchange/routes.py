@@ -60,6 +60,8 @@ def routes(exchange: Exchange, participant: str) -> list[BaseRoute]:
         post("/guantong/amendments", served.amendment, plain),
         post("/guantong/amendments/answers", served.amendment_answer, plain),
         Route("/data/{pid}", Endpoint(served.data), methods=["GET"]),
+        Route("/data/{pid}/stream", Endpoint(served.stream), methods=["GET"]),
+        Route("/data/{pid}/stream/acknowledgements", Endpoint(served.acknowledgement), methods=["POST"]),
         Route("/data/{pid}/token", Endpoint(served.token), methods=["POST"]),
         Route("/inbox/{pid}", Endpoint(served.inbox), methods=["POST"]),
     ]
@@ -140,7 +142,7 @@ class _Served:
         offset = request.query_params.get("offset", "")
         if offset.isascii() and offset.isdigit() and len(offset) < 10:
             wanted = type(wanted)(wanted.ids, int(offset), wanted.limit)
-        await self.exchange.remember(self.participant, caller)
+        self.exchange.remember_soon(self.participant, caller)
         shelf = self.exchange.shelf(self.participant)
         facts = self.exchange.hosting.facts(self.participant, caller.did, caller.claims)
         page, following, previous = shelf.page(facts, wanted, self.settings.page_size)
@@ -157,7 +159,7 @@ class _Served:
 
     async def dataset(self, request: Asked, caller: Participant, body: Body) -> Answer:
         shelf = self.exchange.shelf(self.participant)
-        await self.exchange.remember(self.participant, caller)
+        self.exchange.remember_soon(self.participant, caller)
         facts = self.exchange.hosting.facts(self.participant, caller.did, caller.claims)
         return _json(shelf.one(facts, request.path_params["id"]))
 
@@ -175,7 +177,7 @@ class _Served:
         process = await self.exchange.negotiating.processes.of_caller(
             self.participant, request.path_params["pid"], caller
         )
-        await self.exchange.remember(self.participant, caller)
+        self.exchange.remember_soon(self.participant, caller)
         return _json(_negotiation(process))
 
     def negotiation_message(self, path: str, role: str) -> Act:
@@ -197,7 +199,7 @@ class _Served:
         process = await self.exchange.transferring.processes.of_caller(
             self.participant, request.path_params["pid"], caller
         )
-        await self.exchange.remember(self.participant, caller)
+        self.exchange.remember_soon(self.participant, caller)
         return _json(_transfer(process))
 
     def transfer_message(self, path: str) -> Act:
@@ -237,6 +239,28 @@ class _Served:
         except GuantongError as failure:
             return _failed("", failure, {}, request)
         return Answer(outgoing.body, headers=outgoing.headers)
+
+    async def stream(self, request: Asked) -> Answer:
+        try:
+            outgoing = await self.exchange.streams.open(
+                self.participant,
+                request.path_params["pid"],
+                request.headers.get("authorization", ""),
+                request.query_params,
+            )
+        except GuantongError as failure:
+            return _failed("", failure, {}, request)
+        return Answer(outgoing.body, headers=outgoing.headers)
+
+    async def acknowledgement(self, request: Asked) -> Answer:
+        try:
+            body = decode(await self._body(request), limit=self.settings.body_limit, depth=self.settings.depth_limit)
+            await self.exchange.streams.acknowledge(
+                self.participant, request.path_params["pid"], request.headers.get("authorization", ""), body
+            )
+        except GuantongError as failure:
+            return _failed("", failure, {}, request)
+        return Answer(status=204)
 
     async def token(self, request: Asked) -> Answer:
         try:

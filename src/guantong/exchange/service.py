@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,7 @@ from guantong.exchange.receipts import Receipts
 from guantong.exchange.relay import Relay
 from guantong.exchange.signaling import PULL_KIND, SIGNAL_KIND, Flows
 from guantong.exchange.space import Spaces
+from guantong.exchange.stream import Streams
 from guantong.exchange.tables import PRODUCTS
 from guantong.exchange.transfers import PULL, PUSH_KIND, Transfers
 from guantong.records.model import Message
@@ -79,6 +81,8 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
 __all__ = ["Exchange"]
+
+_LOG = logging.getLogger("guantong.exchange")
 
 
 class Exchange:
@@ -122,7 +126,9 @@ class Exchange:
         self.queries = Queries(self.hosting, self._receipts)
         self.marks = Marks(self.hosting)
         deliveries = Deliveries(self.hosting, self.queries, self.marks)
+        self._remembering: set[asyncio.Task[None]] = set()
         self._plane = DataPlane(self.hosting, self._negotiations, self._transfers, self._receipts, deliveries)
+        self.streams = Streams(self.hosting, self._transfers, self._receipts, self._plane)
         self.inquiry = Inquiry(self.hosting)
         self.wallet = self.hosting.wallet
         self.issuer = Issuer(self.hosting)
@@ -206,6 +212,7 @@ class Exchange:
     async def stop(self) -> None:
         """Finish the usage records of deliveries that have ended."""
         await self._plane.stop()
+        await asyncio.gather(*self._remembering, return_exceptions=True)
         self.queries.close()
 
     # -- who calls, and requests of other stages in the exchange's name
@@ -224,6 +231,20 @@ class Exchange:
         if caller.jti:
             async with self._records.step(participant) as step:
                 self.hosting.tokens.remember(step, caller)
+
+    def remember_soon(self, participant: str, caller: Participant) -> None:
+        """As :meth:`remember`, beside the answer: for requests that only read. Memory refuses the token from now on; a crash in between
+        could let the same question be asked once more.
+        """
+        if caller.jti:
+            task = asyncio.get_running_loop().create_task(self.remember(participant, caller), name="token used")
+            self._remembering.add(task)
+            task.add_done_callback(self._remembered)
+
+    def _remembered(self, task: asyncio.Task[None]) -> None:
+        self._remembering.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _LOG.warning("that a token was used could not be written: %s", task.exception())
 
     async def partner_request(
         self, participant: str, partner: str, method: str, path: str, body: Mapping[str, Any] | None = None

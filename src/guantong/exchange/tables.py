@@ -34,6 +34,7 @@ __all__ = [
     "SEEN",
     "SPACES",
     "TEMPLATES",
+    "STREAMS",
     "TOKENS_SEEN",
     "TRANSFERS",
 ]
@@ -351,4 +352,13 @@ REHEARSALS = table(
     Column("dataset_id", String(255), nullable=False),
     Column("summary", LargeBinary, nullable=False),
     Column("seen_at", INSTANT, nullable=False),
+)
+
+STREAMS = table(
+    "exchange_streams",
+    Column("pid", String(128), primary_key=True),
+    Column("acknowledged", BigInteger, nullable=False),  # rows: what the consumer has and will not ask for again
+    Column("acknowledgement", LargeBinary, nullable=False),  # the newest, as it was signed
+    Column("signature", String(128), nullable=False),
+    Column("changed_at", INSTANT, nullable=False),
 )
