@@ -25,7 +25,7 @@ from guantong.base.merkle import inclusion_proof, leaf_hash, nodes_of, root, roo
 from guantong.base.note import COSIGNATURE, open_note, parse_checkpoint, parse_proof
 from guantong.prove.figure import Checked
 from guantong.prove.figure_functions import FUNCTIONS, Function, Window, Wrong, function_hash, rows_of
-from guantong.prove.model import origin_of
+from guantong.prove.model import origin_of, witness_name_of
 from guantong.prove.rules import Trust
 
 __all__ = [
@@ -392,10 +392,12 @@ def _check_bundle(bundle: Mapping[str, Any], trust: Trust | None, checked: Check
     checked.value, checked.unit, checked.reason = figure["value"], str(figure["unit"]), str(figure["reason"])
     checked.units, checked.weighted = int(figure["positions"]), str(figure["weighted"])
     seller = str(figure["seller"])
-    check_signature(bundle["signature"], canonical_bytes(dict(figure)), seller, trust, checked)
+    ended = check_signature(bundle["signature"], canonical_bytes(dict(figure)), seller, trust, checked)
     function = _function(figure)
     window = _window(figure)
-    made_index = _check_made(bundle, figure, seller, trust, checked)
+    made_index, witnessed = _check_made(bundle, figure, seller, trust, checked)
+    if ended is not None:
+        _counted(f"the key of {seller}", ended, witnessed, checked)
     _check_commits(bundle, figure, seller, trust, checked, made_index)
     first = _leaf_of(figure, bundle["ends"]["first"], 0)
     last = _leaf_of(figure, bundle["ends"]["last"], checked.units)
@@ -417,7 +419,8 @@ def _check_bundle(bundle: Mapping[str, Any], trust: Trust | None, checked: Check
 
 def check_signature(
     signature: Mapping[str, Any], message: bytes, signer: str, trust: Trust | None, checked: Checked
-) -> None:
+) -> int | None:
+    """Check a signature. Returns from when on the key counts no more (ns), None where it still does."""
     public, value = unb64(str(signature["key"])), unb64(str(signature["value"]))
     if signature.get("by") != signer or not verify_ed25519(public, message, value):
         raise Wrong(f"the signature of {signer} does not match")
@@ -425,8 +428,17 @@ def check_signature(
         checked.unconfirmed.append(f"no key known for {signer}")
     elif public not in trust.dids[signer]:
         raise Wrong(f"the trust file does not list this key of {signer}")
-    elif public in trust.retired:
-        checked.unconfirmed.append(f"the key of {signer} counts no more since {iso(trust.retired[public])}")
+    else:
+        return trust.retired.get(public)
+    return None
+
+
+def _counted(what: str, ended: int, witnessed: int | None, checked: Checked) -> None:
+    """A key that was rotated or lost counts for what a witness saw before that, and for nothing later."""
+    if witnessed is None:
+        checked.unconfirmed.append(f"{what} counts no more since {iso(ended)}, and no witness says that this is older")
+    elif witnessed >= ended:
+        raise Wrong(f"{what} counts no more since {iso(ended)}, and this was seen only later")
 
 
 def _open(data: bytes, proof: str, seller: str, trust: Trust | None, checked: Checked) -> tuple[int, int, int | None]:
@@ -445,25 +457,38 @@ def _open(data: bytes, proof: str, seller: str, trust: Trust | None, checked: Ch
     else:
         assert trust is not None
         opened = open_note(parsed.checkpoint, [*keys, *trust.policy.witnesses.values()])
-        if not any(key in opened.signers for key in keys):
+        signers = [key for key in keys if key in opened.signers]
+        if not signers:
             raise Wrong("a checkpoint is not signed by the seller's log")
-        times = [at for key, at in opened.times.items() if key.kind == COSIGNATURE]
+        # nobody is a witness of its own log
+        own = witness_name_of(seller)
+        times = [at for key, at in opened.times.items() if key.kind == COSIGNATURE and key.name != own]
         witnessed = min(times) * NS if times else None
+        if all(key.public in trust.retired for key in signers):
+            _counted(
+                f"the key of the log of {seller}", min(trust.retired[key.public] for key in signers), witnessed, checked
+            )
     return parsed.index, checkpoint.size, witnessed
+
+
+def _newer(bundle: Mapping[str, Any], name: str) -> Any:
+    """Proofs under the cosigned checkpoint, which came with the challenge where no witness had seen the entries before."""
+    challenge = bundle.get("challenge") or {}
+    return (challenge.get("proofs") or {}).get(name)
 
 
 def _check_made(
     bundle: Mapping[str, Any], figure: Mapping[str, Any], seller: str, trust: Trust | None, checked: Checked
-) -> int:
+) -> tuple[int, int | None]:
     data = str(bundle["made"]["leaf"]).encode("utf-8")
     leaf = _json(data)
-    index, _, witnessed = _open(data, str(bundle["made"]["proof"]), seller, trust, checked)
+    index, _, witnessed = _open(data, _newer(bundle, "made") or str(bundle["made"]["proof"]), seller, trust, checked)
     if leaf["kind"] != "prove.figure-made" or leaf["participant"] != seller:
         raise Wrong("the entry is not about a figure that was made")
     if leaf["body"]["figure"] != checked.digest or leaf["body"]["nonceHash"] != figure["nonceHash"]:
         raise Wrong("the log records another figure")
     checked.witnessed = witnessed is not None
-    return index
+    return index, witnessed
 
 
 def _check_commits(
@@ -478,10 +503,11 @@ def _check_commits(
     if len(proofs) != len(figure["commits"]):
         raise Wrong("a commitment lacks its proof")
     latest = ""
-    for one, shown in zip(figure["commits"], proofs, strict=True):
+    newer = _newer(bundle, "commits") or [""] * len(proofs)
+    for one, shown, again in zip(figure["commits"], proofs, newer, strict=True):
         data = str(shown["leaf"]).encode("utf-8")
         leaf = _json(data)
-        index, _, witnessed = _open(data, str(shown["proof"]), seller, trust, checked)
+        index, _, witnessed = _open(data, str(again or shown["proof"]), seller, trust, checked)
         body = leaf["body"]
         if leaf["kind"] != "prove.chunks-committed" or leaf["participant"] != seller or index != one["entry"]:
             raise Wrong("an entry is not the commitment that it stands for")

@@ -20,7 +20,7 @@ from guantong.base.clock import Clock, parse_iso
 from guantong.base.entry import Entry
 from guantong.base.errors import ConfigProblem, Corrupt, GuantongError, Refused, Skippable
 from guantong.base.keys import Ed25519Key
-from guantong.base.note import parse_note
+from guantong.base.note import parse_note, parse_proof
 from guantong.keep.service import Keep
 from guantong.prove import figure_proof
 from guantong.prove.figure import (
@@ -35,7 +35,7 @@ from guantong.prove.figure import (
 from guantong.prove.figure_functions import FUNCTIONS, Function, Window, Wrong, function_hash
 from guantong.prove.figure_inputs import Inputs
 from guantong.prove.figure_proof import Trace, Unit, check_bundle, draws
-from guantong.prove.model import ProveSettings
+from guantong.prove.model import CheckpointView, ProveSettings, origin_of
 from guantong.prove.ports import KeysOf
 from guantong.prove.rules import Trust, parse_trust
 from guantong.prove.service import Prove
@@ -307,7 +307,7 @@ class Figures:
             raise Refused("prove.challenge-refused", figure=name, reason="it was challenged before")
         if not 0 < count <= figure_proof.OPENINGS_MAX:
             raise Refused("prove.challenge-refused", figure=name, reason="the number of draws is out of range")
-        cosignature, note = await self._cosigned(participant, int(bundle["entry"]))
+        cosignature, note, head = await self._cosigned(participant, int(bundle["entry"]))
         definition = _definition_of(figure["definition"])
         function = _function(definition)
         window = Window(parse_iso(figure["window"]["from"]), parse_iso(figure["window"]["to"]))
@@ -325,18 +325,39 @@ class Figures:
             "cosignature": cosignature,
             "checkpoint": b64(note),
             "openings": openings,
+            "proofs": await self._seen(participant, bundle, head),
         }
         async with self.records.step(participant) as step:
             step.update(FIGURES, {"digest": name}, {"proof": orjson.dumps({**bundle, "challenge": challenge})})
             step.record(challenged(figure, name, seed, len(openings), "opened", ""))
         return challenge
 
+    async def _seen(self, participant: str, bundle: Mapping[str, Any], head: CheckpointView | None) -> dict[str, Any]:
+        """Proofs under the cosigned checkpoint of the entries that no witness had seen when the figure was made: what is signed here
+        stays good when the key is changed later, because somebody else saw it before.
+        """
+        if head is None:
+            return {}
+        own = origin_of(participant)
+
+        async def again(entry: int, shown: Mapping[str, str]) -> str:
+            note = parse_note(parse_proof(shown["proof"].encode()).checkpoint)
+            if any(one.name != own for one in note.signatures):
+                return ""
+            return (await self._prove.inclusion(participant, entry, head)).to_bytes().decode()
+
+        pairs = zip(bundle["figure"]["commits"], bundle["commits"], strict=True)
+        return {
+            "made": await again(int(bundle["entry"]), bundle["made"]),
+            "commits": [await again(int(one["entry"]), shown) for one, shown in pairs],
+        }
+
     async def challenge(self, participant: str, name: str, count: int) -> Checked:
         """Challenge a figure made here, with a nonce of our own: what anybody would see who ordered it."""
         await self.open(participant, name, self.records.random(32), count)
         return await self.check(participant, name)
 
-    async def _cosigned(self, participant: str, entry: int) -> tuple[str, bytes]:
+    async def _cosigned(self, participant: str, entry: int) -> tuple[str, bytes, CheckpointView | None]:
         await self._prove.catch_up(participant)
         head = None
         if self._prove.peers(participant):
@@ -346,10 +367,10 @@ class Figures:
         head = head or await self._prove.witnessed_checkpoint(participant, entry + 1)
         if head is None or not head.cosigners:
             plain = await self._prove.checkpoint(participant)
-            return "", b"" if plain is None else plain.note
-        own = {self._prove.keys_of(participant)[0].id}
-        lines = sorted(one.line() for one in parse_note(head.note).signatures if one.key_id not in own)
-        return lines[0].strip("\n"), head.note
+            return "", b"" if plain is None else plain.note, None
+        own = origin_of(participant)  # under which the former key signs too while both are listed
+        lines = sorted(one.line() for one in parse_note(head.note).signatures if one.name != own)
+        return lines[0].strip("\n"), head.note, head
 
     async def check(self, participant: str, name: str) -> Checked:
         """Check a figure that is kept here, with the keys that this node knows."""
