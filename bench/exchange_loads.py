@@ -93,8 +93,9 @@ def catalogue() -> dict[str, Any]:
 async def decision() -> dict[str, Any]:
     """A decision among ten thousand agreements."""
     from guantong.base.clock import SystemClock
+    from guantong.exchange.facts import Facts
     from guantong.exchange.permits import Permits
-    from guantong.exchange.policy import policy_hash
+    from guantong.exchange.policy import compile_policy, policy_hash
     from guantong.govern.access import DecisionPoint
     from guantong.govern.model import GovernSettings, Request
 
@@ -107,8 +108,10 @@ async def decision() -> dict[str, Any]:
         taken, cpu = [], []
         for number in range(AGREEMENTS):
             agreement = agreements[(number * 7919) % AGREEMENTS]
-            asked = Request(PARTNER, "read", f"dataset:{agreement.dataset_id}", context={"uses": 0, "purpose": PURPOSE})
             began, worked = time.perf_counter(), time.thread_time()
+            given = Facts(PARTNER, clock.now(), agreed_at=agreement.agreed_at, purposes=frozenset({PURPOSE}))
+            context = {"purpose": PURPOSE, **given.context(compile_policy(agreement.agreement).needs)}
+            asked = Request(PARTNER, "read", f"dataset:{agreement.dataset_id}", context=context)
             answer = point.decide("did:web:me.example", asked, permits.of_agreement(agreement), {}, clock.now())
             taken.append((time.perf_counter() - began) * 1000)
             cpu.append((time.thread_time() - worked) * 1000)

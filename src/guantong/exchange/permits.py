@@ -23,16 +23,21 @@ _ACTIONS: tuple[tuple[Point, tuple[str, ...]], ...] = (
 """Places of a policy, and the actions that are decided there."""
 
 
-def cedar_permit(policy: Mapping[str, Any], *, name: str, dataset_id: str, partner: str = "") -> str:
+def cedar_permit(
+    policy: Mapping[str, Any], *, name: str, dataset_id: str, partner: str = "", agreed: bool = False
+) -> str:
     """One ``permit`` a place for the dataset, annotated with ``name``: to see the offer, to agree to it, to have the data.
 
-    partner: the only one it is for (the other party of an agreement); empty: whomever the policy names. The context carries ``now``
+    partner: the only one it is for (the other party of an agreement); empty: whomever the policy names ·
+    agreed: there is an agreement, so only having the data is left to decide. The context carries ``now``
     (milliseconds, set by govern) and the facts of :meth:`Facts.context`; a fact that is missing permits nothing.
     Raises Refused ``exchange.term-refused``.
     """
     terms = compile_policy(policy)
     texts = []
     for point, named in _ACTIONS:
+        if agreed and point != "access":
+            continue
         conditions = [f"principal.did == {_text(partner)}"] if partner else []
         conditions += [_condition(check) for check in terms.by_point[point]]
         actions = ", ".join(f'Action::"{action}"' for action in named)
@@ -89,7 +94,7 @@ class Permits:
     def _write(
         self, name: tuple[str, str, str], policy: Mapping[str, Any], called: str, *, partner: bool = True
     ) -> str:
-        text = cedar_permit(policy, name=called, dataset_id=name[1], partner=name[2] if partner else "")
+        text = cedar_permit(policy, name=called, dataset_id=name[1], partner=name[2] if partner else "", agreed=partner)
         if len(self._texts) >= self._keep:
             del self._texts[next(iter(self._texts))]
         self._texts[name] = text
