@@ -114,7 +114,7 @@ class Latest:
 def in_order(rows: pa.Table) -> pa.Table:
     """Rows by signal and source time, of one identity the highest revision first, then the last arrival."""
     rows = rows.combine_chunks()
-    return rows.take(_order(rows, "ascending"))
+    return _taken(rows, _order(rows, "ascending"))
 
 
 def last_of_each(rows: pa.Table) -> pa.Table:
@@ -137,7 +137,20 @@ def highest(rows: pa.Table) -> pa.Table:
     """Of readings with one identity only the highest revision; sorted by signal, source time and sequence."""
     rows = rows.combine_chunks()
     order = _order(rows, "ascending")
-    return rows.take(order.filter(first_of_runs(rows, order, READINGS_KEY)))
+    return _taken(rows, order.filter(first_of_runs(rows, order, READINGS_KEY)))
+
+
+def _taken(rows: pa.Table, order: pa.Array) -> pa.Table:
+    """Rows by their numbers; a column without a value needs no picking, and of the columns of readings half have none."""
+    import pyarrow as pa
+
+    return pa.table(
+        [
+            column.slice(0, len(order)) if column.null_count == rows.num_rows else column.take(order)
+            for column in rows.columns
+        ],
+        schema=rows.schema,
+    )
 
 
 def _order(rows: pa.Table, times: str) -> pa.Array:
