@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import random
+import re
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from guantong.base.errors import Skippable
 from guantong.settle.clearing import clear
-from guantong.settle.netting import Obligation, bilateral, check, gathered, positions, residual
+from guantong.settle.netting import Obligation, bilateral, check, gathered, in_chinese, positions, residual
 
 debts = st.lists(
     st.builds(Obligation, st.sampled_from("abcdefg"), st.sampled_from("abcdefg"), st.integers(0, 10**11)).filter(
@@ -106,6 +107,29 @@ def test_a_certificate_is_refused_after_a_change_of_one_cent_anywhere() -> None:
         assert check(changed)
 
     assert changes == 4 * len(made["obligations"])
+
+
+def test_every_reason_is_also_said_in_chinese() -> None:
+    made = certificates()
+    rows = made["obligations"]
+    broken: list[dict[str, Any]] = [
+        {},
+        {**made, "obligations": rows[::-1]},
+        {**made, "obligations": [[rows[0][0], rows[0][1], "1", "2"], *rows[1:]]},
+        {**made, "gross": "1"},
+        {**made, "cancelled": "1"},
+        {**made, "potentials": {}},
+        *(
+            {**made, "obligations": [[*debt, "0"]]}
+            for debt in (("a", "a", "1"), ("a", "b", "-1"), ("a", "b", str(2**60)))
+        ),
+    ]
+    found = [problem for document in broken for problem in check(document)]
+    said = [in_chinese(problem) for problem in found]
+
+    assert len(set(found)) >= 10
+    assert [one for one in said if not re.search("[\u4e00-\u9fff]", one)] == []
+    assert "抵销的金额超过其欠" in "".join(said)
 
 
 def test_a_circulation_that_could_be_larger_is_not_proven_by_any_potentials() -> None:

@@ -252,23 +252,20 @@ def netting_check(file: Path, as_json: bool) -> None:
 
     核验轧差证书。无需节点和求解器。有误时退出码为 1。
     """
-    from guantong.settle.netting import check
+    from guantong.settle.netting import check, in_chinese
 
     given = _read_json(file)
-    found = [
-        {
-            "currency": str(one.get("currency", "–")),
-            "gross": one.get("gross"),
-            "cancelled": one.get("cancelled"),
-            "problems": check(one),
-        }
-        for one in (given if isinstance(given, list) else [given])
-        if isinstance(one, dict)
-    ]
+    found: list[dict[str, Any]] = []
+    for one in given if isinstance(given, list) else [given]:
+        if not isinstance(one, dict):
+            continue
+        problems = check(one)
+        head = {"currency": str(one.get("currency", "–")), "gross": one.get("gross"), "cancelled": one.get("cancelled")}
+        found.append({**head, "problems": problems, "problemsZh": [in_chinese(problem) for problem in problems]})
     click.echo(
         json.dumps(found, ensure_ascii=False)
         if as_json
-        else table(found, ("currency", "gross", "cancelled", "problems"))
+        else table(found, ("currency", "gross", "cancelled", "problemsZh" if language() == "zh" else "problems"))
     )
     if not found or any(one["problems"] for one in found):
         raise click.exceptions.Exit(1)

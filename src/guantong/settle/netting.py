@@ -7,6 +7,7 @@ circulation ``Σ f ≤ Σ L · max(0, 1 + d_creditor − d_debtor)``, so that eq
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ __all__ = [
     "certificate",
     "check",
     "gathered",
+    "in_chinese",
     "input_root",
     "output_root",
     "positions",
@@ -164,6 +166,39 @@ def check(document: Mapping[str, Any]) -> list[str]:
     if output_root(obligations, cancelled, currency) != document.get("outputRoot"):
         found.append("the output root is not that of what was set off")
     return found
+
+
+_ZH: tuple[tuple[str, str], ...] = (
+    (r"the certificate is of another form \((.+)\)", "证书的格式不符（{0}）"),
+    (r"debts are not in order, or a pair stands there twice", "债务未按顺序排列，或同一对债务出现两次"),
+    (r"(.+) sets off more than it owes (.+)", "{0} 抵销的金额超过其欠 {1} 的债务"),
+    (r"the net position of (.+) changes by (-?\d+)", "{0} 的净头寸变动了 {1}"),
+    (r"the sums are stated wrongly", "所列合计有误"),
+    (
+        r"it is not shown that no more could be set off: (-?\d+) of at most (-?\d+)",
+        "未能证明已达最大抵销额：抵销 {0}，上限 {1}",
+    ),
+    (r"the input root is not that of the debts", "输入根散列与所列债务不符"),
+    (r"the output root is not that of what was set off", "输出根散列与所列抵销额不符"),
+    (
+        r"The obligation of (.*) to (.*) can't be used: nobody owes himself\.",
+        "{0} 对 {1} 的债务不可用：任何一方不会欠自己的债。",
+    ),
+    (
+        r"The obligation of (.*) to (.*) can't be used: amounts are whole and >= 0\.",
+        "{0} 对 {1} 的债务不可用：金额须为不小于 0 的整数。",
+    ),
+    (r"The obligation of (.*) to (.*) can't be used: the amount is too large\.", "{0} 对 {1} 的债务不可用：金额过大。"),
+)
+
+
+def in_chinese(problem: str) -> str:
+    """What :func:`check` says of a certificate, in Chinese."""
+    for pattern, zh in _ZH:
+        match = re.fullmatch(pattern, problem, re.DOTALL)
+        if match is not None:
+            return zh.format(*match.groups())
+    return problem
 
 
 def residual(document: Mapping[str, Any]) -> list[Obligation]:

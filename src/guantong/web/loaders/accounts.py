@@ -93,10 +93,14 @@ async def recorded(rooms: Rooms) -> dict[str, int]:
 
 def certificate_of(document: Mapping[str, Any], known: Mapping[str, int]) -> dict[str, Any]:
     """A netting certificate before and after, with everything that is wrong with it. CPU work; call it on a thread."""
-    from guantong.settle.netting import check, read
+    from guantong.settle.netting import check, in_chinese, read
 
-    problems = check(document)
-    found: dict[str, Any] = {"currency": str(document.get("currency", ""))[:8], "problems": problems[:20]}
+    problems = check(document)[:20]
+    found: dict[str, Any] = {
+        "currency": str(document.get("currency", ""))[:8],
+        "problems": problems,
+        "problems_zh": [in_chinese(one) for one in problems],
+    }
     try:
         found["digest"] = digest(dict(document))
         debts, flows = read(document)
