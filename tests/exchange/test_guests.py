@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -33,8 +34,10 @@ LIMIT = 4096
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def host(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Node]:
     folder = tmp_path_factory.mktemp("host")
-    values = {"node.directory": folder, "node.name": "Liu", "web.port": 0, "exchange.guest-file-bytes": LIMIT}
-    node = Node(load({**values, "exchange.guest-total-bytes": 3 * LIMIT}, environment={}))
+    node = Node(load({"node.directory": folder, "node.name": "Liu", "web.port": 0}, environment={}))
+    node.exchange.hosting.settings = replace(
+        node.exchange.settings, guest_file_bytes=LIMIT, guest_total_bytes=3 * LIMIT
+    )
     await node.start()
     await node.serve()
     yield node
@@ -59,6 +62,7 @@ class Hand:
             f"{self.host.address}/guantong/guests/statements",
             body=canonical_bytes(envelope) + b"\n" + file,
             headers={"guantong-invitation": code},
+            timeout_s=60.0,
             max_bytes=1_000_000,
         )
         if answer.status == 200:
@@ -111,7 +115,7 @@ def _file(data: bytes, name: str = "../../sizes of 5.csv") -> dict[str, Any]:
 async def test_what_a_guest_shares_is_kept_as_its_own_until_it_revokes(host: Node, kind: type) -> None:
     hand = Hand(host, kind.generate())
     state = await hand.join()
-    data = CSV + kind.__name__.encode() + b",1,2\n"
+    data = CSV + f"2026-01-01T00:00:{10 + len(kind.__name__)}Z,1,2\n".encode()
     status, state = await hand.send(hand.shared(state, data), data)
     me, guests = host.participant, host.exchange.guests
     (share,) = await guests.shares(me, hand.did)
@@ -132,6 +136,15 @@ async def test_what_a_guest_shares_is_kept_as_its_own_until_it_revokes(host: Nod
     assert (report.verdict, report.checks[0].reason) == ("signer-unknown", hand.did)
     assert revoked[1]["shares"][0]["state"] == "revoked"
     assert revoked[1]["shares"][0]["uses"] == 1
+
+
+async def test_a_table_without_times_is_shared_as_it_stands(host: Node) -> None:
+    hand = Hand(host, Ed25519Key.generate())
+    data = b"part,width\nA1,10.5\nA2,10.6\n"
+    _, state = await hand.send(hand.shared(await hand.join(), data), data)
+    rows = await host.exchange.guests.use(host.participant, state["shares"][0]["id"])
+
+    assert rows.column("part").to_pylist() == ["A1", "A2"]
 
 
 async def test_another_key_cannot_speak_or_read_for_a_guest(host: Node) -> None:
@@ -221,9 +234,7 @@ async def test_a_link_joins_one_guest_and_other_terms_than_those_asked_for_are_r
     taken = await first.send(first.signed("join", invitation=invitation, name="A"), code=code)
     late = await second.send(second.signed("join", invitation=invitation, name="B"), code=code)
     guess = await second.send(second.signed("join", invitation=invitation, name="B"), code="0" * 32)
-    better = await first.send(
-        first.signed("share", file=_file(CSV), purpose="Pay me", terms=taken[1]["terms"]), CSV
-    )
+    better = await first.send(first.signed("share", file=_file(CSV), purpose="Pay me", terms=taken[1]["terms"]), CSV)
 
     assert (taken[0], late[1]["code"], guess[1]["code"]) == (
         200,
@@ -239,9 +250,7 @@ async def test_a_link_joins_one_guest_and_other_terms_than_those_asked_for_are_r
     ids=["empty", "newline", "array", "object", "number", "open", "deep", "not-utf8", "long"],
 )
 async def test_what_is_no_statement_is_refused_by_name(host: Node, body: bytes) -> None:
-    answer = await host.http.request(
-        "POST", f"{host.address}/guantong/guests/statements", body=body, max_bytes=100_000
-    )
+    answer = await host.http.request("POST", f"{host.address}/guantong/guests/statements", body=body, max_bytes=100_000)
 
     assert answer.status == 403
     assert json.loads(answer.body)["code"] == "exchange.guest-refused"
