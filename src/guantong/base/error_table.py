@@ -533,6 +533,10 @@ ERRORS: dict[str, ErrorRow] = {
         "retry", 502, 3,
         "The DID document of {did} could not be read: {reason}.", "Check that the partner's node is reachable.",
         "无法读取 {did} 的 DID 文档：{reason}。", "请确认伙伴节点可以访问。"),
+    "exchange.duty-unknown": ErrorRow(
+        "refused", 404, 1,
+        "There is no duty {duty} to confirm under {agreement}.", "Look up the duties of the contract; only the consumer confirms its own.",
+        "合约 {agreement} 下没有可确认的义务 {duty}。", "请查看该合约的义务；只有使用方可以确认自己的义务。"),
     "exchange.exposure-reached": ErrorRow(
         "refused", 403, 1,
         "{blocks} blocks delivered under {agreement} are not countersigned yet, {limit} may be.", "The consumer's node must be reachable to countersign its receipts; then ask again.",

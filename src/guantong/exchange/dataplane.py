@@ -18,7 +18,7 @@ from guantong.base.clock import parse_iso
 from guantong.base.entry import Entry
 from guantong.base.errors import GuantongError, Refused, Retryable, Skippable
 from guantong.exchange.deliveries import PARAMETER, Deliveries
-from guantong.exchange.encoding import ARROW, ArrowReader, Encoder, negotiated
+from guantong.exchange.encoding import ARROW, ArrowReader, Encoder, Writer, negotiated
 from guantong.exchange.facts import MODES, Facts
 from guantong.exchange.hosting import Hosting
 from guantong.exchange.identity import same_token
@@ -99,10 +99,19 @@ class DataPlane:
         return await self._begin(participant, transfer, accept=accept, query=query, whole=True)
 
     async def stream(
-        self, participant: str, transfer: Transfer, passing: Passing, query: Mapping[str, str]
+        self,
+        participant: str,
+        transfer: Transfer,
+        passing: Passing,
+        query: Mapping[str, str],
+        *,
+        writer: Writer | None = None,
+        whole: bool = False,
     ) -> Outgoing:
-        """Begin a delivery that somebody paces, and may take up again. Raises Refused; nothing has left then."""
-        return await self._begin(participant, transfer, accept=ARROW, query=query, whole=False, passing=passing)
+        """Begin a delivery that somebody paces or chooses from, and may take up again. Raises Refused; nothing has left then."""
+        return await self._begin(
+            participant, transfer, accept=ARROW, query=query, whole=whole, passing=passing, writer=writer
+        )
 
     async def admitted(self, participant: str, pid: str, authorization: str) -> Transfer:
         """The transfer that an access token opens. Raises Refused ``exchange.token-refused``."""
@@ -121,13 +130,19 @@ class DataPlane:
         return transfer
 
     async def begin(
-        self, participant: str, transfer: Transfer, *, accept: str, query: Mapping[str, str]
+        self,
+        participant: str,
+        transfer: Transfer,
+        *,
+        accept: str,
+        query: Mapping[str, str],
+        writer: Writer | None = None,
     ) -> tuple[Mapping[str, str], AsyncIterator[bytes]]:
         """A delivery that we push, its headers and its body in pieces: terms, decision, durable intent; its record when its end leaves.
 
         Raises Refused with 403; nothing has left then.
         """
-        outgoing = await self._begin(participant, transfer, accept=accept, query=query, whole=False)
+        outgoing = await self._begin(participant, transfer, accept=accept, query=query, whole=False, writer=writer)
         assert not isinstance(outgoing.body, bytes)
         return outgoing.headers, outgoing.body
 
@@ -140,6 +155,7 @@ class DataPlane:
         query: Mapping[str, str],
         whole: bool,
         passing: Passing | None = None,
+        writer: Writer | None = None,
     ) -> Outgoing:
         hosting = self.hosting
         now = hosting.clock.now()
@@ -156,7 +172,8 @@ class DataPlane:
         purpose = query.get("purpose", "")[:500] or ", ".join(terms.purposes)
         start, end = _time(query, "start"), _time(query, "end")
         record_id = hosting.new_id()
-        form = negotiated(accept)
+        writer = writer or Encoder(negotiated(accept))
+        form = writer.form
         counting = Counting(hosting.settings.block_bytes)
         delivery = Delivery(record_id, now, purpose, "row", True, counting)
         headers = {
@@ -187,7 +204,7 @@ class DataPlane:
 
         again = passing is not None and passing.again
         rows = self._deliveries.rows(participant, agreement, record_id, query, start, end)
-        reading = _Reading(rows if passing is None else passing.rows(rows), form, hosting.settings, counting)
+        reading = _Reading(rows if passing is None else passing.rows(rows), writer, hosting.settings, counting)
         kept = whole_at_hand = False
         try:
             uses = await hosting.records.counter(participant, counter)
@@ -285,7 +302,7 @@ class DataPlane:
         """What is known now about the partner of a transfer."""
         return replace(
             self.hosting.facts(participant, transfer.partner),
-            agreed_at=agreement.agreed_at,
+            agreed_at=agreement.since,
             mode=MODES.get(transfer.format, transfer.format),
         )
 
@@ -523,10 +540,10 @@ class _Reading:
     """The rows of a delivery as pieces of its body, counted when they are taken."""
 
     def __init__(
-        self, batches: AsyncIterator[pa.RecordBatch], form: str, settings: ExchangeSettings, counting: Counting
+        self, batches: AsyncIterator[pa.RecordBatch], writer: Writer, settings: ExchangeSettings, counting: Counting
     ) -> None:
         self._batches = batches
-        self._encoder = Encoder(form)
+        self._encoder = writer
         self._chunk_rows = settings.chunk_rows
         self._whole_bytes = settings.whole_bytes
         self._counting = counting

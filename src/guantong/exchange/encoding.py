@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import orjson
 
@@ -13,7 +13,7 @@ from guantong.base.errors import Skippable
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["ARROW", "CSV", "JSON", "ArrowReader", "Encoder", "negotiated"]
+__all__ = ["ARROW", "CSV", "JSON", "ArrowReader", "Encoder", "Writer", "negotiated"]
 
 ARROW = "application/vnd.apache.arrow.stream"
 CSV = "text/csv"
@@ -30,6 +30,21 @@ def negotiated(accept: str) -> str:
         if kind in (ARROW, CSV, JSON):
             return kind
     return ARROW
+
+
+class Writer(Protocol):
+    """Turns record batches of one schema into the pieces of a body."""
+
+    form: str
+    """Media type of the body."""
+
+    def encode(self, batch: pa.RecordBatch) -> bytes:
+        """The next piece."""
+        ...
+
+    def end(self) -> bytes:
+        """What stands at the end."""
+        ...
 
 
 class Encoder:

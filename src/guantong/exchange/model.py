@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from guantong.base.clock import parse_iso
 from guantong.base.entry import EntryKind
+from guantong.base.errors import Skippable
 from guantong.exchange import guest_model
 
 __all__ = [
@@ -20,6 +22,7 @@ __all__ = [
     "CatalogueOffer",
     "ExchangeSettings",
     "Negotiation",
+    "OwedDuty",
     "Participant",
     "Product",
     "Question",
@@ -76,6 +79,9 @@ class ExchangeSettings:
 
     stream_wait_s: float = 60.0
     """How long a stream waits for an acknowledgement before it ends, seconds. Its consumer may take it up again."""
+
+    brokers: tuple[str, ...] = ()
+    """MQTT brokers (``host:port``) that a partner may have data pushed to, as a Sparkplug edge node or a tree of topics. Empty: none."""
 
     block_bytes: int = 65_536
     """Size of the blocks of a delivered body whose hashes form the content root of the receipt."""
@@ -287,6 +293,14 @@ class Agreement:
         if self.role not in ("consumer", "provider"):
             raise ValueError(self.role)
 
+    @property
+    def since(self) -> int:
+        """When it was made, by its own time stamp, which both sides hold; where it has none, when it came here."""
+        try:
+            return parse_iso(str(self.agreement["timestamp"]))
+        except (KeyError, Skippable):
+            return self.agreed_at
+
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
@@ -357,6 +371,30 @@ class Answer:
     """The answer to a question; ``body`` is small JSON."""
 
     body: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class OwedDuty:
+    """A duty under an agreement: the consumer's, shown on both sides."""
+
+    agreement_id: str
+    role: str
+    """What we are in the agreement: as ``consumer`` the duty is ours."""
+    partner: str
+    dataset_id: str
+    action: str
+    en: str
+    zh: str
+    todo: bool
+    """Whether somebody says when it is done; others stand as long as the agreement."""
+    deadline: int | None
+    """Latest instant, None where the policy says nothing."""
+    state: str
+    """``open``, ``overdue``, ``done``, or ``standing`` (nothing is to be confirmed)."""
+    done_at: int | None = None
+    by: str = ""
+    """Who says so."""
+    note: str = ""
 
 
 def _text() -> dict[str, Any]:
@@ -492,6 +530,12 @@ QUESTION_ANSWERED = _kind(
     "伙伴的提问已答复或拒绝",
     ("agreement", "partner", "kind", "question", "answer", "outcome"),
 )
+DUTY_CONFIRMED = _kind(
+    "exchange.duty-confirmed",
+    "A duty of an agreement was said to be fulfilled",
+    "合约义务已声明履行",
+    ("agreement", "partner", "role", "duty", "by", "note", "at", "deadline"),
+)
 CREDENTIAL_STORED = _kind(
     "exchange.credential-stored",
     "A credential of ours was stored",
@@ -553,6 +597,7 @@ ENTRY_KINDS: tuple[EntryKind, ...] = (
     CREDENTIAL_STORED,
     DELIVERY_INTENDED,
     DELIVERY_REFUSED,
+    DUTY_CONFIRMED,
     FLOW_MOVED,
     INVITATION_ENDED,
     INVITATION_MADE,

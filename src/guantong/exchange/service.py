@@ -26,6 +26,7 @@ from guantong.exchange.amendments import AMENDMENT_KIND, Amendments
 from guantong.exchange.catalogue import Shelf, read_catalogue
 from guantong.exchange.dataplane import DataPlane
 from guantong.exchange.deliveries import Deliveries
+from guantong.exchange.duties import DUTY_DONE, DUTY_KIND, Duties
 from guantong.exchange.fingerprint import Marks
 from guantong.exchange.guests import Guests
 from guantong.exchange.hosting import RECEIPT_KIND, SEND_KIND, Hosted, Hosting, checked_address
@@ -138,6 +139,9 @@ class Exchange:
         self.guests = Guests(self.hosting, self.spaces)
         self.moving = Moving(self.hosting)
         outbox.register(MOVE_KIND, self.moving.carry)
+        self.duties = Duties(self.hosting, self._negotiations)
+        self._answerers[DUTY_DONE] = self.duties
+        outbox.register(DUTY_KIND, self.duties.carry)
         self._pushes = Pushes(self.hosting, self._transfers, self._plane, self._receipts)
         self.flows = Flows(self.hosting, self._transfers, self._plane, self._pushes)
         self.amendments = Amendments(self.hosting, self._negotiations, self._transfers, self._receipts)

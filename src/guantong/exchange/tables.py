@@ -15,6 +15,7 @@ __all__ = [
     "CREDENTIALS",
     "CREDENTIALS_ISSUED",
     "CREDENTIAL_REQUESTS",
+    "DUTIES",
     "FLOWS",
     "INVITATIONS",
     "MARKS",
@@ -33,8 +34,8 @@ __all__ = [
     "RENEWALS",
     "SEEN",
     "SPACES",
-    "TEMPLATES",
     "STREAMS",
+    "TEMPLATES",
     "TOKENS_SEEN",
     "TRANSFERS",
 ]
@@ -361,4 +362,13 @@ STREAMS = table(
     Column("acknowledgement", LargeBinary, nullable=False),  # the newest, as it was signed
     Column("signature", String(128), nullable=False),
     Column("changed_at", INSTANT, nullable=False),
+)
+
+DUTIES = table(
+    "exchange_duties",
+    Column("agreement_id", String(128), primary_key=True),
+    Column("action", String(64), primary_key=True),
+    Column("done_at", INSTANT, nullable=False),
+    Column("by", String(200), nullable=False),
+    Column("note", Text, nullable=False),
 )

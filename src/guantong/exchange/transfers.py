@@ -28,13 +28,15 @@ from guantong.records.service import Row, Step
 if TYPE_CHECKING:
     from guantong.exchange.planes import Planes
 
-__all__ = ["FORMATS", "KINDS", "PULL", "PUSH", "PUSH_KIND", "S3_PUSH", "Transfers", "token_hash", "transfer_of"]
+__all__ = ["BROKER_FORMATS", "FORMATS", "KINDS", "PULL", "PUSH", "PUSH_KIND", "S3_PUSH", "Transfers", "token_hash", "transfer_of"]
 
 PULL = "HttpData-PULL"
 PUSH = "HttpData-PUSH"
 S3_PUSH = "AmazonS3-PUSH"
 FORMATS = (PULL, PUSH, S3_PUSH)
 """What a transfer may be asked for in. Source: CX-0018, 2.3."""
+BROKER_FORMATS = ("Sparkplug-PUSH", "UNS-PUSH")
+"""Formats of ours that publish to a broker, where the setting ``brokers`` names one."""
 PUSH_KIND = "exchange.push"
 """Kind of the outbox message that brings the data of a push to its target."""
 
@@ -275,7 +277,8 @@ class Transfers:
         self, participant: str, process: Transfer, caller: Participant, agreement: Agreement
     ) -> tuple[str, str] | None:
         served = self.planes.formats(participant, process.dataset_id) if self.planes is not None else None
-        if process.format not in (FORMATS if served is None else served):
+        own = (*FORMATS, *BROKER_FORMATS) if self.hosting.settings.brokers else FORMATS
+        if process.format not in (own if served is None else served):
             return ("termination", f"the format {process.format[:100]} is not offered")
         if process.format != PULL and served is None:
             from guantong.exchange.push import target_of
@@ -286,7 +289,7 @@ class Transfers:
         terms = compile_policy(agreement.agreement)
         facts = replace(
             self.hosting.facts(participant, caller.did, caller.claims),
-            agreed_at=agreement.agreed_at,
+            agreed_at=agreement.since,
             mode=MODES.get(process.format, process.format),
             floor=2**40,
         )
