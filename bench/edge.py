@@ -73,8 +73,8 @@ async def adapter(port: int, rate: float, folder: Path) -> None:
 # ---- the scene
 
 
-def certificate(folder: Path) -> None:
-    """A certificate of the node's own, for its address."""
+def certificate(folder: Path, addresses: Sequence[str] = (OFFICE,)) -> None:
+    """A certificate of the nodes' own, for their addresses."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -91,7 +91,10 @@ def certificate(folder: Path) -> None:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=30))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(OFFICE))]), critical=False)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(one)) for one in addresses]),
+            critical=False,
+        )
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, hashes.SHA256())
     )
