@@ -590,6 +590,15 @@ CREATE TABLE exchange_credentials_issued (
 	PRIMARY KEY (participant, place)
 );
 CREATE INDEX exchange_credentials_issued_holder ON exchange_credentials_issued (participant, holder, kind);
+CREATE TABLE exchange_duties (
+	participant VARCHAR(255) NOT NULL, 
+	agreement_id VARCHAR(128) NOT NULL, 
+	action VARCHAR(64) NOT NULL, 
+	done_at BIGINT NOT NULL, 
+	"by" VARCHAR(200) NOT NULL, 
+	note TEXT NOT NULL, 
+	PRIMARY KEY (participant, agreement_id, action)
+);
 CREATE TABLE exchange_flows (
 	participant VARCHAR(255) NOT NULL, 
 	id VARCHAR(128) NOT NULL, 

@@ -109,6 +109,16 @@ def upgrade() -> None:
         batch_op.create_index("exchange_credentials_issued_holder", ["participant", "holder", "kind"], unique=False)
 
     op.create_table(
+        "exchange_duties",
+        sa.Column("participant", sa.String(length=255), nullable=False),
+        sa.Column("agreement_id", sa.String(length=128), nullable=False),
+        sa.Column("action", sa.String(length=64), nullable=False),
+        sa.Column("done_at", sa.BigInteger(), nullable=False),
+        sa.Column("by", sa.String(length=200), nullable=False),
+        sa.Column("note", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("participant", "agreement_id", "action"),
+    )
+    op.create_table(
         "exchange_flows",
         sa.Column("participant", sa.String(length=255), nullable=False),
         sa.Column("id", sa.String(length=128), nullable=False),
@@ -565,6 +575,7 @@ def downgrade() -> None:
         batch_op.drop_index("exchange_flows_process")
 
     op.drop_table("exchange_flows")
+    op.drop_table("exchange_duties")
     with op.batch_alter_table("exchange_credentials_issued", schema=None) as batch_op:
         batch_op.drop_index("exchange_credentials_issued_holder")
 
