@@ -150,15 +150,22 @@ def detect(table: pa.Table, candidates: Iterable[tuple[str, Marking, bytes]]) ->
     listed = list(candidates)
     whole = table.combine_chunks().to_batches()
     batch = whole[0] if whole else pa.RecordBatch.from_pylist([], schema=table.schema)
+    seen: dict[str, tuple[list[bytes], list[bool]]] = {}
     found = []
     for agreement_id, marking, key in listed:
-        values, rows, halves, _ = _marked_rows(batch, marking)
-        near = np.rint(values[rows] / halves)
-        # a row that stands there twice counts once
-        _, first = np.unique(_names(batch, marking, rows), return_index=True)
-        agree = int(np.count_nonzero((np.mod(near, 2.0) != 0.0)[first] == _bits(batch, marking, key, rows)[first]))
-        chance = tail(len(first), agree)
-        found.append(Found(agreement_id, len(first), agree, chance, chance * len(listed) <= FALSE_NAMING))
+        statement = marking.text()
+        if statement not in seen:
+            values, rows, halves, _ = _marked_rows(batch, marking)
+            odd = np.mod(np.rint(values[rows] / halves), 2.0) != 0.0
+            # a row that stands there twice counts once
+            different, first = np.unique(_names(batch, marking, rows), return_index=True)
+            seen[statement] = different.tolist(), odd[first].tolist()
+        names, parities = seen[statement]
+        agree = sum(
+            (hmac.digest(key, name, "sha256")[0] & 1) == parity for name, parity in zip(names, parities, strict=True)
+        )
+        chance = tail(len(names), agree)
+        found.append(Found(agreement_id, len(names), agree, chance, chance * len(listed) <= FALSE_NAMING))
     return sorted(found, key=lambda one: one.chance)
 
 
