@@ -43,7 +43,7 @@ FORM = "guantong-guest"
 STATED = "exchange.guest-stated"
 """Kind of the entry in which a host's log holds a statement."""
 MAX_STATEMENT_BYTES = 32 * 1024
-MAX_PAPERS_BYTES = 64 * 1024 * 1024
+MAX_PAPERS_BYTES = 12 * 1024 * 1024
 _DEEP = 12
 _FILE = {"name", "size", "sha256", "root", "chunkBytes"}
 _MEMBERS: dict[str, set[str]] = {

@@ -47,6 +47,7 @@ from guantong.web.figure_actions import (
     order_figure,
 )
 from guantong.web.fuse_actions import confirm_mapping, quality, reject_mapping, state_limits, suggest_mappings
+from guantong.web.guest_actions import ask_guest, move_in, revoke_moved, set_guest_terms, use_share
 from guantong.web.loaders.connect import proposal_of
 from guantong.web.rooms import Rooms
 from guantong.web.space_actions import (
@@ -520,6 +521,26 @@ ACTIONS: tuple[Action, ...] = (
     Action("/partners/revoke", "End a membership", (Field("member"),), revoke_member),
     Action("/partners/join", "Join a space with a link", (Field("link"), Field("name", required=False)), join_space),
     Action("/partners/directory", "Members of our spaces, as their leaders say now", (), list_directory),
+    Action(
+        "/guests/terms",
+        "What guests are asked for from now on",
+        (Field("purpose", limit=4000), Field("terms", limit=4000)),
+        set_guest_terms,
+    ),
+    Action(
+        "/guests/ask",
+        "Ask a guest for one more use of what it shares",
+        (Field("share"), Field("purpose", limit=4000), Field("terms", required=False, limit=4000)),
+        ask_guest,
+    ),
+    Action("/guests/use", "The rows of a share, on record", (Field("share"), Field("purpose", False)), use_share),
+    Action(
+        "/guests/move-in",
+        "Take a guest's key, contracts and proofs over",
+        (Field("papers", limit=12_000_000), Field("passphrase")),
+        move_in,
+    ),
+    Action("/guests/revoke", "End what was shared as a guest", (Field("guest"), Field("share")), revoke_moved),
     Action("/edges/invite", "A one-time code for a gateway in the machine network", (), invite_edge),
     Action("/edges/list", "Gateways and how far they are", (), list_edges),
     Action("/edges/remove", "A gateway may not deliver any more", (Field("edge"),), remove_edge),
