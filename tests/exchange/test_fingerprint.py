@@ -19,6 +19,10 @@ from guantong.exchange.fingerprint import FALSE_NAMING, Marking, detect, mark, r
 MARKING = Marking("value_f64", "signal", ("source_time",), {"load": "0.1", "temperature": "0.5"})
 
 
+FLOAT = 1 + 1e-6
+"""What the numbers of a machine add to half a resolution."""
+
+
 def readings(count: int, seed: int, *, scale: float = 40.0) -> pa.Table:
     """Readings of two signals with a declared resolution and one without."""
     random = np.random.default_rng(seed)
@@ -43,7 +47,7 @@ def copied(table: pa.Table, number: int) -> pa.Table:
     return pa.Table.from_batches([mark(batch, MARKING, key(number)) for batch in table.to_batches()])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     count=st.integers(1, 300),
@@ -59,13 +63,13 @@ def test_no_value_moves_by_more_than_half_its_declared_resolution(
     before, after = table["value_f64"].to_numpy(), marked["value_f64"].to_numpy()
     names = table["signal"].to_numpy(zero_copy_only=False)
     moved = np.abs(after - before)
-    assert np.all(moved[names == "load"] <= 0.05)
-    assert np.all(moved[names == "temperature"] <= 0.25)
+    assert np.all(moved[names == "load"] <= 0.05 * FLOAT)
+    assert np.all(moved[names == "temperature"] <= 0.25 * FLOAT)
     assert np.all(moved[names == "speed"] == 0.0)
     assert marked.drop_columns(["value_f64"]).equals(table.drop_columns(["value_f64"]))
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), number=st.integers(0, 999))
 def test_a_copy_of_which_half_the_rows_are_deleted_names_its_agreement_among_a_thousand(seed: int, number: int) -> None:
     random = np.random.default_rng(seed)
@@ -79,7 +83,7 @@ def test_a_copy_of_which_half_the_rows_are_deleted_names_its_agreement_among_a_t
     assert found[0].chance * len(KEYS) <= FALSE_NAMING
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_a_table_that_never_left_names_nobody(seed: int) -> None:
     # the bound over all thousand keys is one in a million a search

@@ -2,7 +2,7 @@
 
 Method. The contract states for each series (signal, characteristic) a resolution r: a difference below it means nothing. Values are written
 to the grid of r/2, and a keyed bit of each row decides whether the multiple is even or odd: the nearest multiple with that parity is
-written, so no value moves by more than r/2. The bit is HMAC-SHA256 of the row's own identity (series, time or serial, never its place or
+written, so no value moves by more than r/2 (and a millionth of it, since numbers are floats). The bit is HMAC-SHA256 of the row's own identity (series, time or serial, never its place or
 its value) under a random key of the agreement. A copy is compared with every agreement's key: under all keys but its own the parities are
 fair coins, whatever the data are.
 
@@ -115,7 +115,9 @@ def mark(batch: pa.RecordBatch, marking: Marking, key: bytes) -> pa.RecordBatch:
     other = near + np.where(ratio >= near, 1.0, -1.0)
     chosen = np.where(odd == bits, near, other)
     written = _rounded(chosen * halves, digits)
-    fits = usable & (np.abs(written - picked) <= halves)
+    # half a resolution, and the last digit of a float64 where that is far below it
+    room = halves + np.minimum(2 * np.spacing(np.abs(picked)), halves * 1e-6)
+    fits = usable & (np.abs(written - picked) <= room)
     out = values.copy()
     out[rows] = np.where(fits, written, picked)
     column = batch.column(place)
