@@ -13,15 +13,17 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from guantong.base.clock import NS
 from guantong.base.errors import GuantongError, Refused, Retryable
 from guantong.exchange.dataplane import BLOCK_HEADER, RECORD_HEADER, DataPlane, block_bytes
 from guantong.exchange.encoding import ARROW
 from guantong.exchange.hosting import Hosting, checked_address
 from guantong.exchange.identity import same_token
 from guantong.exchange.messages import properties_of
+from guantong.exchange.mqtt_out import SPARKPLUG_PUSH, SparkplugWriter, UnsWriter, broker_target, publish
 from guantong.exchange.receipts import Counting, Receipts
 from guantong.exchange.s3 import Bucket, put_object
-from guantong.exchange.transfers import PUSH, S3_PUSH, Transfers, token_hash
+from guantong.exchange.transfers import BROKER_FORMATS, PUSH, S3_PUSH, Transfers, token_hash
 from guantong.records.model import Message
 from guantong.records.outbox import Note
 
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from guantong.exchange.ports import Inbox
     from guantong.exchange.signaling import Flows
 
-__all__ = ["HttpTarget", "Pushes", "S3Target", "target_of"]
+__all__ = ["HttpTarget", "Pushes", "S3Target", "check_target", "target_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,14 @@ def target_of(form: str, address: Mapping[str, object]) -> HttpTarget | S3Target
     raise _invalid(f"the format {form[:60]} is not pushed")
 
 
+def check_target(form: str, address: Mapping[str, object], brokers: tuple[str, ...]) -> None:
+    """Whether a push can go where its request says. Raises Refused ``exchange.message-invalid``."""
+    if form in BROKER_FORMATS:
+        broker_target(form, address, brokers)
+    else:
+        target_of(form, address)
+
+
 class Pushes:
     """Pushes of every hosted participant."""
 
@@ -115,8 +125,10 @@ class Pushes:
         if transfer.state != "STARTED":
             return None  # suspended or ended meanwhile; a new start queues a new push
         try:
-            target = target_of(transfer.format, transfer.data_address)
-            await self._deliver(participant, transfer, target)
+            if transfer.format in BROKER_FORMATS:
+                await self._publish(participant, transfer)
+            else:
+                await self._deliver(participant, transfer, target_of(transfer.format, transfer.data_address))
         except Retryable:
             raise
         except GuantongError as error:
@@ -153,6 +165,16 @@ class Pushes:
             raise Retryable("exchange.push-failed", address=target.url[:200], reason=f"it answered {response.status}")
         if not 200 <= response.status < 300:
             raise Refused("exchange.push-refused", address=target.url[:200], reason=f"it answered {response.status}")
+
+    async def _publish(self, participant: str, transfer: Transfer) -> None:
+        settings = self.hosting.settings
+        target = broker_target(transfer.format, transfer.data_address, settings.brokers)
+        edge = SparkplugWriter(target, bdseq=self.hosting.clock.now() // NS % 256)
+        sparkplug = transfer.format == SPARKPLUG_PUSH
+        writer = edge if sparkplug else UnsWriter(target)
+        _, pieces = await self._plane.begin(participant, transfer, accept=ARROW, query={}, writer=writer)
+        async with aclosing(pieces) as body:  # type: ignore[type-var]
+            await publish(target, body, will=edge.death if sparkplug else None)
 
     async def _end(self, participant: str, pid: str, verb: str, reason: str = "") -> None:
         try:

@@ -28,7 +28,18 @@ from guantong.records.service import Row, Step
 if TYPE_CHECKING:
     from guantong.exchange.planes import Planes
 
-__all__ = ["BROKER_FORMATS", "FORMATS", "KINDS", "PULL", "PUSH", "PUSH_KIND", "S3_PUSH", "Transfers", "token_hash", "transfer_of"]
+__all__ = [
+    "BROKER_FORMATS",
+    "FORMATS",
+    "KINDS",
+    "PULL",
+    "PUSH",
+    "PUSH_KIND",
+    "S3_PUSH",
+    "Transfers",
+    "token_hash",
+    "transfer_of",
+]
 
 PULL = "HttpData-PULL"
 PUSH = "HttpData-PUSH"
@@ -281,9 +292,9 @@ class Transfers:
         if process.format not in (own if served is None else served):
             return ("termination", f"the format {process.format[:100]} is not offered")
         if process.format != PULL and served is None:
-            from guantong.exchange.push import target_of
+            from guantong.exchange.push import check_target
 
-            target_of(process.format, process.data_address)
+            check_target(process.format, process.data_address, self.hosting.settings.brokers)
         if ("start-pull" if process.format == PULL else "start-push") not in self.hosting.settings.auto:
             return None
         terms = compile_policy(agreement.agreement)
