@@ -137,7 +137,7 @@ class Browser:
         assert found is not None
         return found[1]
 
-    async def act(self, path: str, **form: Any) -> Answer:
+    async def act(self, path: str, /, **form: Any) -> Answer:
         """What pressing a button sends."""
         return await self.post(path, {"_csrf": await self.token(), **form})
 

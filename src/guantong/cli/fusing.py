@@ -1,14 +1,15 @@
-"""Commands about what fusion makes of signals: their quality, their limits."""
+"""Commands about what fusion makes of signals: their quality, their limits, their mappings."""
 
 from __future__ import annotations
 
 import json
+from base64 import b64decode
 from pathlib import Path
 from typing import Any
 
 import click
 
-from guantong.cli.root import Place, at_node, language, main, read_text, table
+from guantong.cli.root import Place, at_node, facts, language, main, read_text, table, write_file
 
 __all__: list[str] = []
 
@@ -133,3 +134,76 @@ def mappings_reject(place: Place, suggestion: str) -> None:
     拒绝建议，不再提出。
     """
     place.action("/mappings/reject", id=suggestion)
+
+
+@mappings.command("list")
+@at_node
+def mappings_list(place: Place) -> None:
+    """Mappings in force.
+
+    列出生效的映射。
+    """
+    with place.desk() as desk:
+        found = desk.act("/mappings/list")
+
+    def shown(data: Any) -> str:
+        rows = [
+            {
+                "name": one["name"],
+                "sources": " ".join(one["sources"]),
+                "steps": " ".join(json.dumps(step, ensure_ascii=False) for step in one["steps"]),
+                "sinks": " ".join(one["sinks"]),
+            }
+            for one in data["mappings"]
+        ]
+        return table(rows, ("name", "sources", "steps", "sinks"))
+
+    place.say(found, shown)
+
+
+@mappings.command("set")
+@click.argument("written", metavar="FILE", type=click.Path(path_type=Path))
+@at_node
+def mappings_set(place: Place, written: Path) -> None:
+    """Put mappings of a TOML or JSON file in force: scale, offset, unit, lookup, bits, split, join.
+
+    使 TOML 或 JSON 文件中的映射生效：scale、offset、unit、lookup、bits、split、join。
+    """
+    place.action("/mappings/set", mapping=read_text(written))
+
+
+@mappings.command("remove")
+@click.argument("name")
+@at_node
+def mappings_remove(place: Place, name: str) -> None:
+    """Take a mapping away; what it made stays.
+
+    移除映射，已生成的数据保留。
+    """
+    place.action("/mappings/remove", name=name)
+
+
+@mappings.command("export")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="AASX file to write. / 写入的 AASX 文件。")
+@at_node
+def mappings_export(place: Place, out: Path) -> None:
+    """Interfaces and mappings as an AASX package (AID 1.1, AIMC 2.0).
+
+    将接口和映射导出为 AASX 包（AID 1.1、AIMC 2.0）。
+    """
+    with place.desk() as desk:
+        made = desk.act("/mappings/export")
+    data = b64decode(made["package"])
+    write_file(out, data)
+    place.say({"file": str(out), "bytes": len(data)}, facts)
+
+
+@mappings.command("import")
+@click.argument("package", metavar="FILE", type=click.Path(path_type=Path))
+@at_node
+def mappings_import(place: Place, package: Path) -> None:
+    """Put the mappings of an AASX package or AAS JSON file (AIMC 2.0) in force.
+
+    使 AASX 包或 AAS JSON 文件（AIMC 2.0）中的映射生效。
+    """
+    place.action("/mappings/import", path=str(package.resolve()))

@@ -19,14 +19,14 @@ from guantong.connect.aid import Described, from_aid, to_aid
 from guantong.connect.document import local, parse_xml
 from guantong.connect.model import Interface
 
-__all__ = ["read_package", "write_package"]
+__all__ = ["read_package", "read_submodels", "write_package"]
 
 _ORIGIN = "http://admin-shell.io/aasx/relationships/aasx-origin"
 _SPEC = "http://admin-shell.io/aasx/relationships/aas-spec"
 _RELATIONS = "http://schemas.openxmlformats.org/package/2006/relationships"
 _MAX_PARTS = 2_000
 _NAMESPACE = "https://admin-shell.io/aas/3/1"
-_AID = "/AssetInterfacesDescription/"
+_AID = "AssetInterfacesDescription"
 
 
 def _bad(reason: str) -> Skippable:
@@ -42,7 +42,7 @@ def read_package(data: bytes, *, limit: int) -> Described:
     unread: list[tuple[str, str]] = []
     submodels = 0
     for document in _documents(data, limit):
-        for submodel in _submodels(document):
+        for submodel in _submodels(document, _AID):
             submodels += 1
             described = from_aid(submodel)
             found += described.interfaces
@@ -50,6 +50,16 @@ def read_package(data: bytes, *, limit: int) -> Described:
     if not submodels:
         raise _bad("it holds no Asset Interfaces Description")
     return Described(tuple(found), tuple(unread))
+
+
+def read_submodels(data: bytes, kind: str, *, limit: int) -> list[Mapping[str, Any]]:
+    """Submodels of a kind (its name in the template's semantic ids) in a package or bare JSON document, as AAS JSON. Raises as
+    :func:`read_package`.
+    """
+    found = [submodel for document in _documents(data, limit) for submodel in _submodels(document, kind)]
+    if not found:
+        raise _bad(f"it holds no {kind}")
+    return found
 
 
 def _documents(data: bytes, limit: int) -> Iterator[Mapping[str, Any]]:
@@ -131,20 +141,23 @@ def _xml(data: bytes, name: str, limit: int) -> Mapping[str, Any]:
         raise _bad(f"{name}: {str(error)[:150]}") from error
 
 
-def _submodels(document: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def _submodels(document: Mapping[str, Any], kind: str) -> Iterator[Mapping[str, Any]]:
     candidates = [document] if document.get("modelType") == "Submodel" else document.get("submodels")
     for one in candidates if isinstance(candidates, list) else []:
         if not isinstance(one, Mapping):
             continue
         keys = (one.get("semanticId") or {}).get("keys") if isinstance(one.get("semanticId"), Mapping) else None
-        named = any(_AID in str(key.get("value")) for key in keys or () if isinstance(key, Mapping))
-        if named or one.get("idShort") == "AssetInterfacesDescription":
+        named = any(f"/{kind}/" in str(key.get("value")) for key in keys or () if isinstance(key, Mapping))
+        if named or one.get("idShort") == kind:
             yield one
 
 
-def write_package(interfaces: Iterable[Interface], *, asset: str) -> bytes:
-    """An AASX with one shell for ``asset`` and the description of its interfaces. The same input gives the same bytes."""
-    submodel = to_aid(interfaces, id=f"{asset}/submodels/AssetInterfacesDescription")
+def write_package(interfaces: Iterable[Interface], *, asset: str, more: Iterable[Mapping[str, Any]] = ()) -> bytes:
+    """An AASX with one shell for ``asset``, the description of its interfaces, and ``more`` submodels as AAS JSON.
+
+    The same input gives the same bytes.
+    """
+    submodels = [to_aid(interfaces, id=f"{asset}/submodels/AssetInterfacesDescription"), *more]
     environment = {
         "assetAdministrationShells": [
             {
@@ -152,11 +165,12 @@ def write_package(interfaces: Iterable[Interface], *, asset: str) -> bytes:
                 "id": f"{asset}/aas",
                 "assetInformation": {"assetKind": "Instance", "globalAssetId": asset},
                 "submodels": [
-                    {"type": "ModelReference", "keys": [{"type": "Submodel", "value": submodel["id"]}]},
+                    {"type": "ModelReference", "keys": [{"type": "Submodel", "value": submodel["id"]}]}
+                    for submodel in submodels
                 ],
             }
         ],
-        "submodels": [submodel],
+        "submodels": submodels,
     }
     relation = '<Relationships xmlns="{}"><Relationship Type="{}" Target="{}" Id="r1"/></Relationships>'
     parts = {

@@ -221,8 +221,13 @@ class Connect:
                 unread.append((interface.name, error.message()))
         return Described(tuple(added), tuple(unread))
 
-    def export_interfaces(self, participant: str, names: Sequence[str] = ()) -> bytes:
-        """An AASX package that describes sources (all, or those named). Raises ConfigProblem ``connect.source-unknown``."""
+    def export_interfaces(
+        self, participant: str, names: Sequence[str] = (), *, more: Sequence[Mapping[str, Any]] = ()
+    ) -> bytes:
+        """An AASX package that describes sources (all, or those named), with ``more`` submodels.
+
+        Raises ConfigProblem ``connect.source-unknown``.
+        """
         from guantong.connect.aasx import write_package
 
         known = {one.name: one for one in self.interfaces(participant)}
@@ -230,7 +235,7 @@ class Connect:
             if name not in known:
                 raise ConfigProblem("connect.source-unknown", name=name)
         wanted = [known[name] for name in names] if names else list(known.values())
-        return write_package(wanted, asset=participant)
+        return write_package(wanted, asset=participant, more=more)
 
     def keep_secret(self, base: str, values: Mapping[str, str]) -> None:
         """Keep user, password or token for an address; none of them forgets it. Raises ConfigProblem ``connect.secrets-unreadable``."""

@@ -35,6 +35,7 @@ from guantong.web.connect_actions import (
     openness,
     replay_source,
 )
+from guantong.web.contract_actions import confirm_duty, request_transfer, say_in_negotiation, say_in_transfer
 from guantong.web.edge_actions import invite_edge, list_edges, remove_edge
 from guantong.web.evidence_actions import package, trust, verify
 from guantong.web.figure_actions import (
@@ -49,6 +50,13 @@ from guantong.web.figure_actions import (
 from guantong.web.fuse_actions import confirm_mapping, quality, reject_mapping, state_limits, suggest_mappings
 from guantong.web.guest_actions import ask_guest, move_in, revoke_moved, set_guest_terms, use_share
 from guantong.web.loaders.connect import proposal_of
+from guantong.web.mapping_actions import (
+    export_mappings,
+    import_mappings,
+    list_mappings,
+    remove_mapping,
+    set_mappings,
+)
 from guantong.web.rooms import Rooms
 from guantong.web.space_actions import (
     found_space,
@@ -284,21 +292,6 @@ async def negotiate(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     return go(f"/contracts/{quote(pid, safe='')}", pid=pid)
 
 
-async def say_in_negotiation(rooms: Rooms, ask: Ask) -> dict[str, Any]:
-    """Take our turn in a negotiation."""
-    pid = text(ask, "pid", limit=200)
-    verb = text(ask, "verb", limit=20)
-    await rooms.exchange.decide_negotiation(rooms.participant, pid, verb, reason=text(ask, "reason", required=False))
-    return go(f"/contracts/{quote(pid, safe='')}", pid=pid, verb=verb)
-
-
-async def request_transfer(rooms: Rooms, ask: Ask) -> dict[str, Any]:
-    """Ask for the data of an agreement."""
-    agreement = text(ask, "agreement", limit=200)
-    pid = await rooms.exchange.request_transfer(rooms.participant, agreement)
-    return go(f"/contracts/{quote(agreement, safe='')}", transfer=pid)
-
-
 async def receive(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     """Have the data of an agreement delivered into the own log, like a source of one's own."""
     agreement = text(ask, "agreement", limit=200)
@@ -307,14 +300,6 @@ async def receive(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     done = await rooms.receive(agreement, purpose=text(ask, "purpose", required=False, limit=300))
     await rooms.fuse.drain(rooms.participant)
     return go(f"/contracts/{quote(agreement, safe='')}", **done)
-
-
-async def say_in_transfer(rooms: Rooms, ask: Ask) -> dict[str, Any]:
-    """Start, suspend, complete or terminate a transfer."""
-    pid, agreement = text(ask, "pid", limit=200), text(ask, "agreement", limit=200)
-    verb = text(ask, "verb", limit=20)
-    await rooms.exchange.decide_transfer(rooms.participant, pid, verb, reason=text(ask, "reason", required=False))
-    return go(f"/contracts/{quote(agreement, safe='')}", pid=pid, verb=verb)
 
 
 # ---- prove, settle, value, watch
@@ -461,6 +446,12 @@ ACTIONS: tuple[Action, ...] = (
         receive,
     ),
     Action(
+        "/contracts/duty",
+        "Say that a duty of ours was fulfilled",
+        (Field("agreement"), Field("duty"), Field("note", required=False), Field("by", required=False)),
+        confirm_duty,
+    ),
+    Action(
         "/contracts/transfer/say",
         "Start, suspend, complete or terminate a transfer",
         (Field("pid"), Field("agreement"), Field("verb"), Field("reason", required=False)),
@@ -544,6 +535,11 @@ ACTIONS: tuple[Action, ...] = (
     Action("/edges/invite", "A one-time code for a gateway in the machine network", (), invite_edge),
     Action("/edges/list", "Gateways and how far they are", (), list_edges),
     Action("/edges/remove", "A gateway may not deliver any more", (Field("edge"),), remove_edge),
+    Action("/mappings/list", "The mappings in force", (), list_mappings),
+    Action("/mappings/set", "Put mappings in force, TOML or JSON", (Field("mapping", limit=1_000_000),), set_mappings),
+    Action("/mappings/remove", "Take a mapping away", (Field("name", limit=128),), remove_mapping),
+    Action("/mappings/export", "An AASX with interfaces and mappings (AID, AIMC)", (), export_mappings),
+    Action("/mappings/import", "Mappings of an AASX or AAS JSON file", (Field("path"),), import_mappings),
     Action("/mappings/suggest", "What signals may be in a companion model", (), suggest_mappings),
     Action("/mappings/confirm", "Take a suggestion over as a mapping", (Field("id"),), confirm_mapping),
     Action("/mappings/reject", "Put a suggestion aside for good", (Field("id"),), reject_mapping),
