@@ -137,7 +137,7 @@ class _Socket:
         return found.get("bytes") or b""
 
     async def close(self) -> None:
-        with contextlib.suppress(RuntimeError):  # closed already
+        with contextlib.suppress(RuntimeError, WebSocketDisconnect):  # closed already, by either side
             await self._socket.close()
 
 
