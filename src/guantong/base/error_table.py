@@ -609,6 +609,10 @@ ERRORS: dict[str, ErrorRow] = {
         "refused", 409, 1,
         "No rights are stated for the dataset {dataset}, so it can't be offered.", "State holder and source of the rights first.",
         "数据集 {dataset} 尚无权属声明，不能上架。", "请先声明持有人和权利来源。"),
+    "exchange.not-rehearsed": ErrorRow(
+        "refused", 409, 1,
+        "The offer of {dataset} was not rehearsed as it stands.", "See what it would have done first: guantong rehearse {dataset}, with the same policy, price and terms.",
+        "{dataset} 的这份要约尚未预演。", "请先用相同的策略、价格和条款查看预演：guantong rehearse {dataset}。"),
     "exchange.offer-unknown": ErrorRow(
         "refused", 404, 1,
         "There is no offer {offer} here.", "Read the catalogue again and ask for one of its offers.",

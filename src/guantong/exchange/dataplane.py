@@ -242,6 +242,25 @@ class DataPlane:
             headers, self._body(participant, transfer, agreement, reading, delivery, loud=not whole and passing is None)
         )
 
+    def rows_of(
+        self, participant: str, dataset_id: str, start: int | None, end: int | None
+    ) -> AsyncIterator[pa.RecordBatch]:
+        """The rows that a delivery of a dataset begins from."""
+        return self._deliveries.dataset(participant, dataset_id, start, end)
+
+    async def measure(self, rows: AsyncIterator[pa.RecordBatch]) -> Counting:
+        """Count a body that is made as a delivery's would be, and sent to nobody."""
+        settings = self.hosting.settings
+        counting = Counting(settings.block_bytes)
+        reading = _Reading(rows, Encoder(ARROW), settings, counting)
+        try:
+            async for piece in reading.pieces():
+                counting.add(piece.data)
+                counting.rows += piece.rows
+        finally:
+            await reading.close()
+        return counting
+
     async def _refuse(self, participant: str, transfer: Transfer, agreement: Agreement, error: Refused) -> None:
         """A refused delivery on record; a transfer that gives nothing any more is ended, with the reason for both sides."""
         async with self.hosting.records.step(participant) as step:

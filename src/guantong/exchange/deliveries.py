@@ -47,8 +47,6 @@ class Deliveries:
         end: int | None,
     ) -> AsyncIterator[pa.RecordBatch]:
         """The record batches of one delivery. Raises Refused, when it is read, where a rule of the contract forbids it."""
-        if agreement.dataset_id.startswith(TEMPLATE_DATASET):
-            return self._template(participant, agreement.dataset_id.removeprefix(TEMPLATE_DATASET))
         template = stated(agreement.agreement, QUERY_TERM)
         if template:
             given = {name.removeprefix(PARAMETER): text for name, text in query.items() if name.startswith(PARAMETER)}
@@ -63,9 +61,17 @@ class Deliveries:
                 start=start,
                 end=end,
             )
-        rows = self._hosting.rows(participant, agreement.dataset_id, start, end)
+        rows = self.dataset(participant, agreement.dataset_id, start, end)
         marking = stated(agreement.agreement, FINGERPRINT_TERM)
         return self._marks.marked(participant, agreement.id, marking, rows) if marking else rows
+
+    def dataset(
+        self, participant: str, dataset_id: str, start: int | None, end: int | None
+    ) -> AsyncIterator[pa.RecordBatch]:
+        """The rows of a dataset, or the one row of a template that is offered as such."""
+        if dataset_id.startswith(TEMPLATE_DATASET):
+            return self._template(participant, dataset_id.removeprefix(TEMPLATE_DATASET))
+        return self._hosting.rows(participant, dataset_id, start, end)
 
     async def _template(self, participant: str, name: str) -> AsyncIterator[pa.RecordBatch]:
         import orjson

@@ -144,6 +144,9 @@ class ExchangeSettings:
     terms_check_s: float = 0.5
     """How often a delivery that runs is asked whether its terms still hold, seconds; it stops at most so long after they ended."""
 
+    rehearsal: str = "required"
+    """Whether a person who publishes an offer must have seen its rehearsal: ``required``, or ``waived``, which the offer's entry says."""
+
     query_min_group: int = 5
     """Fewest units behind a group that a query template may release, whatever the template says."""
 
@@ -423,6 +426,7 @@ PRODUCT_OFFERED = _kind(
     "A product was put on offer",
     "产品已上架",
     ("product", "dataset", "offer", "policyHash", "priceHash", "termsHash", "rightsHash"),
+    rehearsal=_text(),
 )
 PRODUCT_WITHDRAWN = _kind(
     "exchange.product-withdrawn", "A product was taken off the offer", "产品已下架", ("product", "dataset")

@@ -67,6 +67,7 @@ from guantong.exchange.ports import (
 from guantong.exchange.push import Pushes
 from guantong.exchange.queries import Queries
 from guantong.exchange.receipts import Receipts
+from guantong.exchange.rehearsal import Rehearsal
 from guantong.exchange.relay import Relay
 from guantong.exchange.signaling import PULL_KIND, SIGNAL_KIND, Flows
 from guantong.exchange.space import Spaces
@@ -130,6 +131,7 @@ class Exchange:
         self._remembering: set[asyncio.Task[None]] = set()
         self._plane = DataPlane(self.hosting, self._negotiations, self._transfers, self._receipts, deliveries)
         self.streams = Streams(self.hosting, self._transfers, self._receipts, self._plane)
+        self.rehearsal = Rehearsal(self.hosting, self._plane)
         self.inquiry = Inquiry(self.hosting)
         self.wallet = self.hosting.wallet
         self.issuer = Issuer(self.hosting)
@@ -266,8 +268,15 @@ class Exchange:
 
     # -- provider's products
 
-    async def offer(self, participant: str, product: Product) -> str:
-        """Put a product on offer, or change it; returns the offer's id.
+    async def publish(self, participant: str, product: Product) -> str:
+        """Put a product on offer as a person does: its rehearsal was seen, or the settings waive that. Returns the offer's id.
+
+        Raises Refused ``exchange.not-rehearsed`` and as :meth:`offer`.
+        """
+        return await self.offer(participant, product, rehearsal=await self.rehearsal.gate(participant, product))
+
+    async def offer(self, participant: str, product: Product, *, rehearsal: str = "") -> str:
+        """Put a product on offer, or change it; returns the offer's id. People publish: :meth:`publish`.
 
         Raises Refused ``exchange.no-rights`` without a statement of rights and ``exchange.term-refused`` for a policy term that would
         neither be enforced nor shown.
@@ -299,6 +308,7 @@ class Exchange:
                         "priceHash": digest(dict(product.price)),
                         "termsHash": digest(product.terms),
                         "rightsHash": digest(dict(rights)),
+                        **({"rehearsal": rehearsal} if rehearsal else {}),
                     },
                 )
             )

@@ -367,6 +367,11 @@ class Govern:
         self._note(participant, request, decision, now)
         return decision
 
+    def consider(self, participant: str, request: Request, policies: str | None, at: int) -> Decision:
+        """As :meth:`decide`, of another instant and without an entry in the log: for rehearsals, which give nobody anything."""
+        known = self._attributes(participant, request.resource, at)
+        return self._point.decide(participant, request, policies, known, at)
+
     def require(self, participant: str, request: Request, policies: str | None = None) -> Decision:
         """As :meth:`decide`; Refused ``govern.denied`` if the answer is no."""
         decision = self.decide(participant, request, policies)
