@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
@@ -264,7 +265,8 @@ def contracts_show(place: Place, contract: str) -> None:
         names = ("id", "pid", "role", "state", "partner", "dataset", "terms", "price", "hash", "turn", "reason")
         parts = [
             facts({name: head[name] for name in names if name in head}),
-            table(data["constraints"], ("rule", "action", "left", "operator", "right", "enforced")),
+            table([_kept(one, language()) for one in data["constraints"]], ("term", "kept")),
+            table(data["duties"], ("duty", "state", "deadline", "role", "done_at", "by", "note")),
             facts(data["used"]),
             table(data["transfers"], ("pid", "role", "state", "format", "changed_at")),
             table(data["receipts"], ("seq", "state", "signed", "countersigned", "recorded_at", "id")),
@@ -275,6 +277,45 @@ def contracts_show(place: Place, contract: str) -> None:
     with place.desk() as desk:
         data = desk.ask(f"/contracts/{quote(contract, safe='')}")
     place.say(data, text)
+
+
+def _kept(one: Mapping[str, Any], words: str) -> dict[str, str]:
+    """A term in plain words, and whether the node keeps it or the parties owe it."""
+    chinese = words == "zh"
+    if one["refused"]:
+        return {"term": one["refused"][words], "kept": "本节点拒绝" if chinese else "refused here"}
+    places = f" ({', '.join(one['at'])})" if one["at"] else ""
+    if one["enforced"]:
+        return {"term": one["says"][words], "kept": ("系统强制" if chinese else "enforced here") + places}
+    return {"term": one["says"][words], "kept": "法律条款" if chinese else "legal term"}
+
+
+@contracts.command("duties")
+@at_node
+def contracts_duties(place: Place) -> None:
+    """Duties that are still to be fulfilled, ours and the partners'; overdue ones first.
+
+    尚待履行的义务（我方与对方），逾期者在前。
+    """
+    with place.desk() as desk:
+        data = desk.ask("/contracts")["duties"]
+    place.say(
+        data, lambda found: table(found, ("duty", "state", "deadline", "role", "partner", "dataset", "agreement"))
+    )
+
+
+@contracts.command("done")
+@click.argument("agreement")
+@click.argument("duty")
+@click.option("--note", help="How it was done, or what the partner is to know. / 履行方式，或需告知对方的内容。")
+@click.option("--by", help="Who says so. / 声明人。")
+@at_node
+def contracts_done(place: Place, agreement: str, duty: str, note: str | None, by: str | None) -> None:
+    """Say that a duty of ours, such as delete or inform, was fulfilled: evidence here and at the partner's.
+
+    声明我方义务已履行（如删除、告知），双方均留证。
+    """
+    place.action("/contracts/duty", serving=True, agreement=agreement, duty=duty, note=note, by=by)
 
 
 @contracts.command("say")

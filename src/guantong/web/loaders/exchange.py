@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from guantong.web.ask import Ask, cut, not_found, time_of
 from guantong.web.rooms import Rooms
 
 if TYPE_CHECKING:
-    from guantong.exchange.model import Agreement, Negotiation, Receipt, Transfer
+    from guantong.exchange.model import Agreement, Negotiation, OwedDuty, Receipt, Transfer
 
 __all__ = ["catalogue", "contract", "contracts", "products"]
 
@@ -80,9 +81,19 @@ def constraints_of(policy: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Each term of a policy in one line, with what exchange makes of it: enforced here, or a legal term between the parties. A policy that
     exchange refuses (a stranger's may hold anything) is one line that names the refused term.
     """
-    from guantong.exchange.policy import compile_policy
+    from guantong.exchange.policy import compile_policy, said
+    from guantong.exchange.vocabulary import term_of
 
-    line: dict[str, Any] = {"rule": "", "action": "", "left": "", "operator": "", "right": "", "enforced": False}
+    line: dict[str, Any] = {
+        "rule": "",
+        "action": "",
+        "left": "",
+        "operator": "",
+        "right": "",
+        "enforced": False,
+        "says": {"en": "", "zh": ""},
+        "at": [],
+    }
     try:
         read = compile_policy(policy).constraints
     except GuantongError as error:
@@ -100,11 +111,36 @@ def constraints_of(policy: Mapping[str, Any]) -> list[dict[str, Any]]:
             "operator": one.operator,
             "right": ", ".join(one.right[:20]),
             "enforced": one.status == "enforced",
+            "says": {language: cut_digest(said(one, language)) for language in ("en", "zh")},
+            "at": list(term.at) if (term := term_of(one.left)) and one.status == "enforced" else [],
             "refused": None,
         }
         for one in read
         if one.left or (one.place, one.action) not in bare
     ][:100]
+
+
+def cut_digest(sentence: str) -> str:
+    """A sentence for people: of a digest its beginning, which is enough to compare by eye."""
+    return re.sub(r"(sha256:[0-9a-f]{12})[0-9a-f]{52}", r"\1…", sentence)[:1000]
+
+
+def duty_of(one: OwedDuty) -> dict[str, Any]:
+    """A duty as plain JSON."""
+    return {
+        "agreement": one.agreement_id,
+        "role": one.role,
+        "partner": one.partner,
+        "dataset": one.dataset_id,
+        "duty": one.action,
+        "says": {"en": one.en, "zh": one.zh},
+        "state": one.state,
+        "deadline": None if one.deadline is None else time_of(one.deadline),
+        "done_at": None if one.done_at is None else time_of(one.done_at),
+        "by": one.by,
+        "note": one.note,
+        "ours": one.role == "consumer" and one.todo and one.state != "done",
+    }
 
 
 def _word(value: Any) -> str:
@@ -242,6 +278,9 @@ async def contracts(rooms: Rooms, ask: Ask) -> dict[str, Any]:
         ][:50],
         "agreements": cut(agreements, ask),
         "ours": sum(one["turn"] == "us" for one in talks),
+        "duties": [duty_of(one) for one in await rooms.exchange.duties.list(me) if one.state in ("open", "overdue")][
+            :50
+        ],
     }
 
 
@@ -279,6 +318,7 @@ async def contract(rooms: Rooms, ask: Ask) -> dict[str, Any]:
         "talk": None if talk is None else negotiation_of(talk),
         "constraints": constraints_of(policy),
         "policy": dict(policy),
+        "duties": [duty_of(one) for one in await rooms.exchange.duties.list(me, agreement.id)] if agreement else [],
         "transfers": transfers,
         "receipts": cut(list(reversed(receipts)), ask, 25),
         "used": _used(receipts),
