@@ -21,6 +21,8 @@ import contextlib
 import datetime
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import socket
@@ -43,6 +45,8 @@ INSIDE, SUPPLIER = "192.168.77.1", "192.168.77.2"
 PORT, ROWS = 8443, 600
 GUANTONG = [sys.executable, "-m", "guantong.cli"]
 SPACE, FIRM = "Gear makers", "Zhou Gears"
+GROUPS = frozenset({"contracts", "datasets", "govern", "products", "rights", "signals", "sources", "space", "trust"})
+PAGES = tuple(ROOT / "docs/how-to" / f"join-a-space{language}.md" for language in ("", ".zh-CN"))
 _IP_TRANSPARENT = 19
 
 
@@ -280,10 +284,9 @@ def play(folder: Path, say: Any) -> dict[str, Any]:
         given = customer.types("receive", talk["agreement"])
         took("transfer")
         _until(
-            lambda: all(
-                [one["state"] for one in who.types("contracts", "show", talk["agreement"])["receipts"]]
+            lambda: (
+                [one["state"] for one in customer.types("contracts", "show", talk["agreement"])["receipts"]]
                 == ["acknowledged"]
-                for who in (customer, supplier)
             ),
             "the receipt of both",
             30,
@@ -314,14 +317,30 @@ def play(folder: Path, say: Any) -> dict[str, Any]:
         took("revoke")
         found["minutes"] = round((time.monotonic() - began) / 60, 2)
         found["load"] = round(os.getloadavg()[0], 1)
-        found["typed"] = {
-            one.name: [" ".join(words[:2]) for words in one.typed] for one in (leader, customer, supplier)
-        }
+        found["typed"] = {one.name: steps(one.typed) for one in (leader, customer, supplier)}
         for one in (supplier, customer, leader):
             one.stop()
     finally:
         networks.close()
     return found
+
+
+def steps(typed: Sequence[Sequence[str]]) -> list[str]:
+    """Names of the commands in a list of typed lines; one that is typed again to look once more counts once."""
+    found: list[str] = []
+    for words in typed:
+        name = " ".join(words[:2] if words[0] in GROUPS else words[:1])
+        if not found or found[-1] != name or name == "space invite":
+            found.append(name)
+    return found
+
+
+def shown(page: str) -> dict[str, list[str]]:
+    """The commands that the how-to shows, by company: its blocks are marked with who types them."""
+    found: dict[str, list[list[str]]] = {}
+    for who, block in re.findall(r"^```sh (\w+)\n(.*?)^```", page, re.MULTILINE | re.DOTALL):
+        found.setdefault(who, []).extend(shlex.split(line)[1:] for line in block.splitlines())
+    return {who: steps(typed) for who, typed in found.items()}
 
 
 def _items(data: Any, name: str) -> list[Any]:
@@ -341,6 +360,7 @@ def verdict(found: dict[str, Any]) -> list[str]:
         "the evidence does not verify": found["verify_exit"] == 0,
         "the relay says it was not connected": found["relayed"] == [("zhou-gears", True)],
         "who was revoked is still a member": found["revoked"],
+        "the how-to shows other commands": all(found["typed"] == shown(page.read_text("utf-8")) for page in PAGES),
     }
     return [what for what, true in checks.items() if not true]
 
