@@ -88,15 +88,15 @@ def test_no_text_is_idle() -> None:
     }
     # the guest's page says its words from its script
     source += "".join(
-        f" guest.{name}"
-        for name in re.findall(r"""["'`]([a-z-]+)["'`$]""", (HERE / "static" / "guest.js").read_text())
+        f" guest.{name}" for name in re.findall(r"""["'`]([a-z-]+)["'`$]""", (HERE / "static" / "guest.js").read_text())
     )
     idle = [
         key
         for key in all_texts()
         if key.split(".")[0] not in groups
         and key not in source
-        and not key.startswith(("guest.state-", "guest.answer-")) and key.split(".")[1] not in ("title", "lead", "menu")
+        and not key.startswith(("guest.state-", "guest.answer-"))
+        and key.split(".")[1] not in ("title", "lead", "menu")
     ]
     assert not idle
 

@@ -108,7 +108,7 @@ def guests_revoke(place: Place, guest: str, share: str) -> None:
 
 
 @main.command("move-in")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("papers", metavar="FILE", type=click.Path(path_type=Path))
 @click.option(
     "--passphrase",
     envvar="GUANTONG_PASSPHRASE",
@@ -117,9 +117,9 @@ def guests_revoke(place: Place, guest: str, share: str) -> None:
     help="Passphrase of the key; else GUANTONG_PASSPHRASE, else it is asked for. / 密钥口令；不写则取 GUANTONG_PASSPHRASE，再不然会询问。",
 )
 @at_node
-def move_in(place: Place, file: Path, passphrase: str) -> None:
+def move_in(place: Place, papers: Path, passphrase: str) -> None:
     """Move from a customer's guest page to this node, with key, contracts and proofs (the page's “Take along”).
 
     从客户节点的访客页面迁入本节点，携密钥、合约和证明（页面的“带走”所存文件）。
     """
-    place.action("/guests/move-in", creates=True, papers=read_text(file), passphrase=passphrase)
+    place.action("/guests/move-in", creates=True, papers=read_text(papers), passphrase=passphrase)

@@ -66,39 +66,36 @@ class Moving:
         envelope, statement = papers_of.moved(chain, participant, hosted.address, hosted.identity.evidence_key, key, at)
         number = chain.number + 1
         chain.add(statement)
+        known = {one.guest: one.told for one in await self.moved(participant)}
+        if known.get(papers.guest):
+            raise Refused("exchange.guest-repeated")
         moved = Moved(papers.guest, papers.host, checked_address(papers.address), number, told=False, at=at)
-        try:
-            async with self._records.step(participant) as step:
-                step.insert(
-                    GUEST_MOVES,
-                    guest=moved.guest,
-                    host=moved.host,
-                    address=moved.address,
-                    papers=data,
-                    envelope=canonical_bytes(envelope),
-                    statements=number,
-                    told=False,
-                    moved_at=at,
+        async with self._records.step(participant) as step:
+            # again with a newer file, where the host has refused an older one
+            step.upsert(
+                GUEST_MOVES,
+                guest=moved.guest,
+                host=moved.host,
+                address=moved.address,
+                papers=data,
+                envelope=canonical_bytes(envelope),
+                statements=number,
+                told=False,
+                moved_at=at,
+            )
+            step.record(
+                Entry(
+                    GUEST_MOVED_IN,
+                    {
+                        "guest": moved.guest,
+                        "host": moved.host,
+                        "statement": statement.digest,
+                        "papers": "sha256:" + sha256(data).hex(),
+                        "envelope": envelope,
+                    },
                 )
-                step.record(
-                    Entry(
-                        GUEST_MOVED_IN,
-                        {
-                            "guest": moved.guest,
-                            "host": moved.host,
-                            "statement": statement.digest,
-                            "papers": "sha256:" + sha256(data).hex(),
-                            "envelope": envelope,
-                        },
-                    )
-                )
-                step.send(
-                    Message(moved.host, MOVE_KIND, statement.digest, {"guest": moved.guest, "envelope": envelope})
-                )
-        except Retryable as error:
-            if error.code != "records.conflict":
-                raise
-            raise Refused("exchange.guest-repeated") from error
+            )
+            step.send(Message(moved.host, MOVE_KIND, statement.digest, {"guest": moved.guest, "envelope": envelope}))
         return moved
 
     async def revoke(self, participant: str, guest: str, share: str) -> str:
