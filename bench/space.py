@@ -285,7 +285,7 @@ def play(folder: Path, say: Any) -> dict[str, Any]:
         took("transfer")
         _until(
             lambda: (
-                [one["state"] for one in customer.types("contracts", "show", talk["agreement"])["receipts"]]
+                [one["state"] for one in _items(customer.types("contracts", "show", talk["agreement"]), "receipts")]
                 == ["acknowledged"]
             ),
             "the receipt of both",
