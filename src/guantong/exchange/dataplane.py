@@ -172,10 +172,10 @@ class DataPlane:
         purpose = query.get("purpose", "")[:500] or ", ".join(terms.purposes)
         start, end = _time(query, "start"), _time(query, "end")
         record_id = hosting.new_id()
-        writer = writer or Encoder(negotiated(accept))
+        foreign, writer = writer, writer or Encoder(negotiated(accept))
         form = writer.form
         counting = Counting(hosting.settings.block_bytes)
-        delivery = Delivery(record_id, now, purpose, "row", True, counting)
+        delivery = Delivery(record_id, now, purpose, "row", True, counting, countable=foreign is None)
         headers = {
             "content-type": form,
             RECORD_HEADER: record_id,
@@ -439,7 +439,7 @@ class DataPlane:
         *,
         complete: bool,
     ) -> asyncio.Task[Any]:
-        ended = Delivery(delivery.record_id, delivery.started_at, delivery.purpose, delivery.unit, complete, counting)
+        ended = replace(delivery, complete=complete, counting=counting)
         return self._finish(self._receipts.delivered(participant, transfer, agreement, ended))
 
     async def _over(self, participant: str, transfer: Transfer) -> str:

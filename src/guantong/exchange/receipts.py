@@ -110,6 +110,8 @@ class Delivery:
     unit: str
     complete: bool
     counting: Counting
+    countable: bool = True
+    """Whether the consumer's own node can have counted it; a machine's client that took it can't."""
 
 
 class Receipts:
@@ -132,7 +134,7 @@ class Receipts:
         self, participant: str, transfer: Transfer, agreement: Agreement, delivery: Delivery
     ) -> Receipt:
         """Sign the record of a delivery and queue its offer to the consumer, unless the data went where the consumer can't count."""
-        state = "offered" if counted_by_consumer(transfer) else "one-sided"
+        state = "offered" if delivery.countable and counted_by_consumer(transfer) else "one-sided"
         return await self._make(participant, transfer, agreement, delivery, state=state)
 
     async def delivering(
@@ -148,7 +150,7 @@ class Receipts:
         """As :meth:`delivered`, for a delivery that is about to leave in one piece; ``beside``: what is written in the same step, before
         it. ``first``: there was none under the agreement before.
         """
-        state = "offered" if counted_by_consumer(transfer) else "one-sided"
+        state = "offered" if delivery.countable and counted_by_consumer(transfer) else "one-sided"
         return await self._make(participant, transfer, agreement, delivery, state=state, first=first, beside=beside)
 
     async def _make(

@@ -19,6 +19,7 @@ from guantong.exchange.catalogue import filter_of
 from guantong.exchange.dataplane import RECORD_HEADER
 from guantong.exchange.messages import PATH, decode, error, message
 from guantong.exchange.model import Negotiation, Participant, Transfer
+from guantong.exchange.mtconnect_out import VERBS, MtconnectFault
 from guantong.exchange.serving import Answer, Asked, Endpoint
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def routes(exchange: Exchange, participant: str) -> list[BaseRoute]:
         post("/guantong/amendments", served.amendment, plain),
         post("/guantong/amendments/answers", served.amendment_answer, plain),
         Route("/data/{pid}", Endpoint(served.data), methods=["GET"]),
+        Route("/data/{pid}/mtconnect/{verb}", Endpoint(served.mtconnect), methods=["GET"]),
         Route("/data/{pid}/stream", Endpoint(served.stream), methods=["GET"]),
         Route("/data/{pid}/stream/acknowledgements", Endpoint(served.acknowledgement), methods=["POST"]),
         Route("/data/{pid}/token", Endpoint(served.token), methods=["POST"]),
@@ -248,6 +250,25 @@ class _Served:
                 request.headers.get("authorization", ""),
                 request.query_params,
             )
+        except GuantongError as failure:
+            return _failed("", failure, {}, request)
+        return Answer(outgoing.body, headers=outgoing.headers)
+
+    async def mtconnect(self, request: Asked) -> Answer:
+        verb = request.path_params["verb"]
+        agent = self.exchange.agent
+        try:
+            if verb not in VERBS:
+                raise MtconnectFault("UNSUPPORTED", f"{verb[:60]} is not answered")
+            outgoing = await agent.open(
+                self.participant,
+                request.path_params["pid"],
+                request.headers.get("authorization", ""),
+                verb,
+                request.query_params,
+            )
+        except MtconnectFault as fault:
+            return Answer(agent.fault(self.participant, fault), 404, media_type="text/xml")
         except GuantongError as failure:
             return _failed("", failure, {}, request)
         return Answer(outgoing.body, headers=outgoing.headers)

@@ -49,6 +49,7 @@ from guantong.exchange.model import (
     Transfer,
 )
 from guantong.exchange.moving import MOVE_KIND, Moving
+from guantong.exchange.mtconnect_out import MtconnectServer
 from guantong.exchange.negotiations import Negotiations
 from guantong.exchange.planes import PLANE_KIND, Planes
 from guantong.exchange.policy import compile_policy, explain, policy_hash, with_contract
@@ -132,6 +133,7 @@ class Exchange:
         self._plane = DataPlane(self.hosting, self._negotiations, self._transfers, self._receipts, deliveries)
         self.streams = Streams(self.hosting, self._transfers, self._receipts, self._plane)
         self.rehearsal = Rehearsal(self.hosting, self._plane)
+        self.agent = MtconnectServer(self.hosting, self._plane)
         self.inquiry = Inquiry(self.hosting)
         self.wallet = self.hosting.wallet
         self.issuer = Issuer(self.hosting)
