@@ -10,6 +10,7 @@ applies them (the tests compare both); where a neighbour that a check needs is m
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -234,11 +235,19 @@ def frame_of(rows: Any, *, neighbour: Any = None) -> pl.DataFrame:
     return made.join_asof(other, on="time", strategy="backward")
 
 
+@functools.cache
+def _literal(flag: int) -> pl.Expr:
+    """A flag as a column's value; making one takes longer than comparing a thousand rows."""
+    import polars as pl
+
+    return pl.lit(flag, pl.UInt8)
+
+
 def _flag(fail: pl.Expr | None, suspect: pl.Expr | None, evaluated: pl.Expr | None, missing: pl.Expr | None) -> pl.Expr:
     """One column of flags; where a condition is null the row isn't evaluated."""
     import polars as pl
 
-    passed = pl.lit(PASS, pl.UInt8)
+    passed = _literal(PASS)
     known = None
     for condition in (fail, suspect):
         if condition is not None:
@@ -247,13 +256,13 @@ def _flag(fail: pl.Expr | None, suspect: pl.Expr | None, evaluated: pl.Expr | No
         known = evaluated if known is None else known & evaluated
     found = passed
     if suspect is not None:
-        found = pl.when(suspect).then(pl.lit(SUSPECT, pl.UInt8)).otherwise(found)
+        found = pl.when(suspect).then(_literal(SUSPECT)).otherwise(found)
     if fail is not None:
-        found = pl.when(fail).then(pl.lit(FAIL, pl.UInt8)).otherwise(found)
+        found = pl.when(fail).then(_literal(FAIL)).otherwise(found)
     if known is not None:
-        found = pl.when(known).then(found).otherwise(pl.lit(NOT_EVALUATED, pl.UInt8))
+        found = pl.when(known).then(found).otherwise(_literal(NOT_EVALUATED))
     if missing is not None:
-        found = pl.when(missing).then(pl.lit(MISSING, pl.UInt8)).otherwise(found)
+        found = pl.when(missing).then(_literal(MISSING)).otherwise(found)
     return found
 
 
