@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from connect_peers import QUICK, SUPPLIER, ListSink, until, value_of
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import NameOID
 from protocol_peers import Script
 
 from guantong.base.clock import SystemClock
@@ -118,15 +123,42 @@ async def test_every_type_becomes_a_column_or_json_text_and_paths_with_reserved_
     assert all(reading["server_time"] is not None for reading in sink.readings())
 
 
-def secured(server: Server, policy: str, mode: str, print_: str, *, user: bool = False) -> Interface:
+def secured(
+    server: Server, policy: str, mode: str, print_: str, *, user: bool = False, token: str = "userName"
+) -> Interface:
     scheme = SecurityScheme(
         "channel",
         "uav_channelsec",
         (("thumbprint", print_), ("uav_securityMode", mode), ("uav_securityPolicy", policy)),
     )
-    token = SecurityScheme("user", "uav_authentication", (("uav_userIdentityToken", "userName"),))
+    identity = SecurityScheme("user", "uav_authentication", (("uav_userIdentityToken", token),))
     names = ("channel", "user") if user else ("channel",)
-    return replace(machine(server), security=names, schemes=(NOSEC, scheme, token))
+    return replace(machine(server), security=names, schemes=(NOSEC, scheme, identity))
+
+
+def person(folder: Path, name: str) -> dict[str, str]:
+    """A certificate and key of somebody's own, as an administrator would issue them."""
+    folder.mkdir(exist_ok=True)
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(days=30))
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    paths = {"certificate": folder / f"{name}.pem", "key": folder / f"{name}-key.pem"}
+    paths["certificate"].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    paths["key"].write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return {what: str(path) for what, path in paths.items()}
 
 
 async def test_secured_channels_are_opened_only_to_the_certificate_that_a_person_accepted(
@@ -158,6 +190,34 @@ async def test_secured_channels_are_opened_only_to_the_certificate_that_a_person
     await stage.add(SUPPLIER, secured(server, "Basic256Sha256", "SignAndEncrypt", print_, user=True))
     await until(lambda: stage.scorecards(SUPPLIER)[0].last_error, 20)
     assert "BadUserAccessDenied" in str(stage.scorecards(SUPPLIER)[0].error_facts)
+
+
+async def test_a_person_s_certificate_opens_the_session_and_a_stranger_s_or_another_s_key_does_not(
+    servers, stage, sink, tmp_path
+):
+    known, stranger = person(tmp_path / "people", "known"), person(tmp_path / "people", "stranger")
+    server = await servers(secured=True, user="nobody", password="x", trustUsers=False, users=[known["certificate"]])
+    base = f"opc.tcp://127.0.0.1:{server.port}/"
+    print_ = (await stage.probe(base)).facts["certificate"]
+    secrets = Secrets(tmp_path / "secrets.toml")
+    asked = secured(server, "Basic256Sha256", "SignAndEncrypt", print_, user=True, token="certificate")
+    for wrong, words in (
+        ({}, "certificate"),
+        (stranger, "BadIdentityTokenRejected"),
+        ({**known, "key": stranger["key"]}, "Bad"),
+    ):
+        secrets.keep(base, **wrong)
+        await stage.add(SUPPLIER, asked)
+        await until(lambda: stage.scorecards(SUPPLIER)[0].last_error, 20)
+        assert words in str(stage.scorecards(SUPPLIER)[0].error_facts)
+        assert sink.readings() == []
+        await stage.remove(SUPPLIER, "machine")
+
+    secrets.keep(base, **known)
+    await stage.add(SUPPLIER, asked)
+    await until(lambda: len(sink.readings()) >= 3, 20)
+
+    assert stage.scorecards(SUPPLIER)[0].state == "connected"
 
 
 async def test_a_server_that_offers_less_than_is_asked_for_is_not_read(servers, stage, sink):

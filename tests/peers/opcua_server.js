@@ -16,7 +16,7 @@ const opcua = require(process.env.PEERS + "/node-opcua");
 
 const given = {
   port: 0, items: 50, hz: 10, first: 1, offered: null, stats: null, uri: "urn:machine.example", before: [], omit: [], secured: false,
-  folder: null, history: false, kinds: false, queue: 100000, halted: false, skip: [], pad: 0, shift: 0, product: "Test peer", trust: true,
+  folder: null, history: false, kinds: false, queue: 100000, halted: false, skip: [], pad: 0, shift: 0, product: "Test peer", trust: true, trustUsers: true,
   ...JSON.parse(process.argv[2] || "{}"),
 };
 
@@ -27,8 +27,13 @@ async function main() {
       automaticallyAcceptUnknownCertificate: given.trust, rootFolder: given.folder,
     });
     certificates.userCertificateManager = new opcua.OPCUACertificateManager({
-      automaticallyAcceptUnknownCertificate: true, rootFolder: given.folder + "-users",
+      automaticallyAcceptUnknownCertificate: given.trustUsers, rootFolder: given.folder + "-users",
     });
+  }
+  if (certificates.userCertificateManager && !given.trustUsers) {
+    // a person is trusted by the certificate that the administrator put there before
+    await certificates.userCertificateManager.initialize();
+    for (const pem of given.users || []) await certificates.userCertificateManager.trustCertificate(new crypto.X509Certificate(fs.readFileSync(pem)).raw);
   }
   const server = new opcua.OPCUAServer({
     port: given.port,

@@ -44,7 +44,7 @@ async def test_a_mapping_is_put_in_force_shown_exported_imported_and_taken_away(
 
     from basyx.aas import adapter, model
 
-    objects: model.DictObjectStore[Any] = model.DictObjectStore()
+    objects: model.DictIdentifiableStore[Any] = model.DictIdentifiableStore()
     with adapter.aasx.AASXReader(io.BytesIO(package)) as reader:
         reader.read_into(objects, adapter.aasx.DictSupplementaryFileContainer())
     submodel = next(one for one in objects if getattr(one, "id_short", "") == "AssetInterfacesMappingConfiguration")
