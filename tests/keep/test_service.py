@@ -640,3 +640,25 @@ async def test_commits_of_a_busy_table_are_never_nearer_than_the_gap(tmp_path, r
     commits = ends[1:]  # the first is: never
     assert len(commits) >= 2
     assert min(later - former for former, later in itertools.pairwise(commits)) >= 0.3
+
+
+async def test_a_backlog_is_read_at_its_rate_and_live_data_is_taken_meanwhile(tmp_path, records):
+    async with Keep(tmp_path, records, SystemClock(), near(drain_rows_s=1_000)) as keep:
+        for number in range(20):
+            await keep.take(ME, batch(100, first=100 * number))
+        loop, read, begun = asyncio.get_running_loop(), [0], asyncio.get_running_loop().time()
+
+        async def drain() -> float:
+            while entries := await keep.read(ME, read[-1], 100):
+                read.append(entries[-1].position)
+            return loop.time() - begun
+
+        draining = asyncio.ensure_future(drain())
+        await asyncio.sleep(0.3)
+        await keep.take(ME, batch(1, first=5_000))
+        taken = loop.time() - begun
+        took = await draining
+
+    assert read[-1] == 21
+    assert took >= 0.95  # 2,000 rows at 1,000 a second, of which the first second's are free
+    assert taken < took
