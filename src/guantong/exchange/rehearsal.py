@@ -272,8 +272,8 @@ def _record(
         "type": "usage",
         "recordId": f"{contract.id}:{contract.uses}",
         "agreementId": contract.id,
-        "transferProcessId": contract.id,
-        "seq": contract.uses,
+        "transferProcessId": f"{contract.id}:{contract.uses}",  # each visit asks for a transfer of its own
+        "seq": 1,
         "provider": participant,
         "consumer": visit.subject,
         "from": at,
