@@ -180,7 +180,7 @@ def file_root(data: bytes) -> str:
 
 def matches(file: Mapping[str, Any], data: bytes) -> bool:
     """Whether these bytes are the file that a statement names."""
-    return (
+    return bool(
         file["size"] == len(data)
         and file["sha256"] == "sha256:" + sha256(data).hex()
         and file["root"] == file_root(data)
@@ -338,7 +338,7 @@ def _refused(reason: str) -> Refused:
 
 def verified_leaves(papers: Papers, statements: Sequence[Statement]) -> list[Mapping[str, Any]]:
     """The host's entries about the statements, each holding its own. Raises Refused ``exchange.guest-refused``."""
-    leaves = []
+    leaves: list[Mapping[str, Any]] = []
     for (data, _), statement in zip(papers.entries, statements, strict=True):
         leaf = _json(data, "entry")
         if canonical_bytes(leaf) != data or not says(leaf, statement, papers.host):
