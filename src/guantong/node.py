@@ -300,7 +300,7 @@ class Node:
         ``alone``: for one command of a person; no source is read and no message leaves, both wait for the next full start.
         """
         self.records.open(self._migrate)
-        await self.keep.start(() if alone else [self.participant])
+        await self.keep.start(() if alone else [self.participant, *await self.exchange.guests.known()])
         await self.fuse.start([self.participant])
         await self.govern.start()
         await self.exchange.start()

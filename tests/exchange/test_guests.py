@@ -217,12 +217,15 @@ async def test_a_file_that_is_too_large_or_not_the_signed_one_is_not_taken(host:
     ]
     hostile = b'<?xml version="1.0"?><!DOCTYPE q [<!ENTITY a "b">]><QIFDocument>&a;</QIFDocument>'
     answers.append(await hand.send(hand.shared(state, hostile), hostile))
+    escape = hand.signed("share", file=_file(CSV, "\x1b[2Ja.csv"), purpose=state["purpose"], terms=state["terms"])
+    named = await hand.send(escape, CSV)
     for number in range(6):
         data = b"time,a\n" + b"2026-01-01T00:00:00Z,1\n" * 100 + str(number).encode()
         last = await hand.send(hand.shared(state, data), data)
 
     assert [one[1].get("code") for one in answers] == ["exchange.guest-file-refused"] * 6
     assert last[1].get("code") == "exchange.guest-file-refused"
+    assert named[1]["code"] == "exchange.guest-refused"
     assert "in all" in last[1]["title"]
 
 
@@ -272,3 +275,23 @@ async def test_changed_papers_do_not_verify_and_do_not_move_in(host: Node) -> No
     assert verify_guest(whole.replace('"number": 1', '"number": 2').encode()).verdict == "not-ok"
     with pytest.raises(Refused):
         await host.exchange.moving.move_in(host.participant, whole.encode(), "no key in it")
+
+
+async def test_a_guest_cannot_move_under_another_companys_name(host: Node) -> None:
+    hand, evidence = Hand(host, P256Key.generate()), Ed25519Key.generate()
+    await hand.join()
+    envelope, _ = formats.moved(hand.chain, host.participant, host.address, evidence, hand.key, host.clock.now())
+    other = await hand.send(envelope)
+    forged = {**envelope, "accepted": envelope["signature"]}
+    not_accepted = await hand.send(forged)
+    away, _ = formats.moved(
+        hand.chain, "did:web:127.0.0.1%3A9", "http://127.0.0.1:9", evidence, hand.key, host.clock.now()
+    )
+    moved = await hand.send(away)
+    by_old_key = await hand.send(hand.signed("revoke", share="sha256:0"))
+
+    assert (other[0], other[1]["code"]) == (403, "exchange.guest-refused")
+    assert "does not list" in other[1]["title"]
+    assert not_accepted[1]["code"] == "exchange.guest-refused"
+    assert (moved[0], moved[1]["movedTo"]) == (200, "did:web:127.0.0.1%3A9")
+    assert by_old_key[1]["code"] == "exchange.guest-refused"

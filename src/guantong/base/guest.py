@@ -141,6 +141,9 @@ def parse(data: bytes | Mapping[str, Any]) -> Statement:
         texts = {name: body[name] for name in (_COMMON | _MEMBERS[kind]) - {"v", "number", "file"}}
         if any(not isinstance(text, str) or len(text) > 8000 for text in texts.values()):
             raise ValueError("a member is no text, or too long")
+        short = [texts[name] for name in ("guest", "host", "to", "name", "previous", "invitation") if name in texts]
+        if any(len(text) > 255 or not text.isprintable() for text in short):
+            raise ValueError("a name is too long, or has characters that don't print")
         if kind == "share":
             _checked_file(body["file"])
         if len(canonical_bytes(body)) > MAX_STATEMENT_BYTES:
@@ -309,7 +312,7 @@ def _checked_file(file: Any) -> None:
     if type(file["size"]) is not int or file["size"] < 1:
         raise ValueError("the file is empty")
     for name in ("name", "sha256", "root"):
-        if not isinstance(file[name], str) or not 0 < len(file[name]) <= 255:
+        if not isinstance(file[name], str) or not 0 < len(file[name]) <= 255 or not file[name].isprintable():
             raise ValueError("it names no file")
 
 

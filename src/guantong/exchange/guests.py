@@ -20,7 +20,7 @@ import orjson
 from sqlalchemy import and_, select, update
 
 from guantong.base import guest as papers_of
-from guantong.base.canonical import b64, canonical_bytes, digest, sha256, unb64
+from guantong.base.canonical import b64, b64url, canonical_bytes, digest, sha256, unb64
 from guantong.base.clock import NS, iso
 from guantong.base.entry import Entry
 from guantong.base.errors import ConfigProblem, Refused, Retryable, Skippable
@@ -461,9 +461,27 @@ class Guests:
     async def _move(
         self, participant: str, statement: Statement, chain: Chain, _: str, __: AsyncIterator[bytes]
     ) -> None:
+        confirmed = await self._lists(chain.moved_to, chain.key)
         async with self._records.step(participant) as step:
             self._advance(step, statement, chain, moved_to=chain.moved_to, evidence=b64(chain.key))
-            self._enter(step, statement, {})
+            self._enter(step, statement, {"confirmed": confirmed})
+
+    async def _lists(self, did: str, evidence: bytes) -> bool:
+        """Whether the document of a guest's own node lists its key: a guest can't move under another company's name.
+
+        A PC without an address that this node may call can't be asked: the entry then says that nobody has confirmed it. Raises Refused
+        ``exchange.guest-refused`` where the document names other keys.
+        """
+        try:
+            document = await self.hosting.resolver.document(did)
+        except GuantongError as error:
+            if error.code == "exchange.did-refused":
+                raise
+            return False
+        keys = [one.get("publicKeyJwk") for one in document.get("verificationMethod") or () if isinstance(one, dict)]
+        if not any(isinstance(key, dict) and key.get("x") == b64url(evidence) for key in keys):
+            raise Refused("exchange.guest-refused", reason=f"{did} does not list the key that the move names")
+        return True
 
     def _advance(self, step: Step, statement: Statement, chain: Chain, **more: Any) -> None:
         step.update(
