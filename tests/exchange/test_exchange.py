@@ -1098,3 +1098,20 @@ async def test_processes_that_memory_has_let_go_are_taken_up_from_the_records(co
 
     assert [table.num_rows for table in tables] == [3, 3, 3]
     assert [(await provider.exchange.agreement(provider.did, one)).state for one in agreements] == ["final"] * 3
+
+
+async def test_a_receipt_that_comes_while_the_consumer_still_counts_comes_again_and_is_not_disputed(
+    companies, agreed, started
+):
+    provider, consumer = await companies("localhost:7001"), await companies("localhost:7002", receipt_wait_s=0.02)
+    agreement = await agreed(provider, consumer)
+    pid = await started(provider, consumer, agreement)
+    rows = 0
+    async for batch in consumer.exchange.pull(consumer.did, pid):
+        rows += batch.num_rows
+        await asyncio.sleep(0.3)  # the provider has sent everything, and offers its record
+    receipts = await consumer.exchange.wait_receipts(consumer.did, agreement, timeout_s=5)
+
+    assert rows == 3
+    assert [one.state for one in receipts] == ["acknowledged"]
+    assert await provider.exchange.verify_receipts(provider.did, agreement) == ()

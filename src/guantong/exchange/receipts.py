@@ -126,6 +126,8 @@ class Receipts:
         self._last: dict[tuple[str, str], tuple[int, str]] = {}
         self._locks: weakref.WeakValueDictionary[tuple[str, str], asyncio.Lock] = weakref.WeakValueDictionary()
         self._pulling: dict[tuple[str, str], asyncio.Future[Mapping[str, Any]]] = {}
+        self._arriving: set[tuple[str, str]] = set()
+        """Deliveries that have begun here and are not counted yet."""
         self._answering: weakref.WeakValueDictionary[tuple[str, str], asyncio.Lock] = weakref.WeakValueDictionary()
 
     # -- provider
@@ -328,6 +330,7 @@ class Receipts:
     def begin(self, participant: str, record_id: str) -> None:
         """A delivery with a provider's record begins to arrive."""
         self._pulling.setdefault((participant, record_id), asyncio.get_running_loop().create_future())
+        self._arriving.add((participant, record_id))
 
     async def received(self, participant: str, transfer: Transfer, record_id: str, counting: Counting) -> None:
         """What we counted of a delivery, made durable before any receipt is answered."""
@@ -337,6 +340,7 @@ class Receipts:
                 PULLS, record_id=record_id, transfer_pid=transfer.pid, counted=orjson.dumps(counted), at=step.at
             )
             step.upsert(BLOCKS, record_id=record_id, hashes=counting.hashes(), at=step.at)
+        self._arriving.discard((participant, record_id))
         future = self._pulling.pop((participant, record_id), None)
         if future is not None and not future.done():
             future.set_result(counted)
@@ -452,6 +456,8 @@ class Receipts:
         try:
             return await asyncio.wait_for(asyncio.shield(future), self.hosting.settings.receipt_wait_s)
         except TimeoutError:
+            if name in self._arriving:  # it is on its way and not counted yet: no reason to dispute it, the record comes again
+                raise Retryable("exchange.wait-ended", pid=record_id, wanted="counted", state="arriving") from None
             if self._pulling.get(name) is future:
                 del self._pulling[name]
             return None
