@@ -45,7 +45,9 @@ BENCHES: tuple[Bench, ...] = (
     ),
     Bench("table", "log to table through a node; one signal's day", structured=True),
     Bench("edge", "a gateway and a node in two networks, separated: the ledger", ("--seconds", "20"), structured=True),
-    Bench("space", "three companies found and join a space, one behind a router: the time it takes", (), structured=True),
+    Bench(
+        "space", "three companies found and join a space, one behind a router: the time it takes", (), structured=True
+    ),
     Bench("flow", "source to durable log to table in 1,000-point batches, and what a commit waits", structured=True),
     Bench("keep", "durable log and tables beside SQLite, deltalake and DuckDB used directly", structured=True),
     Bench("fuse", "rows fused a second", ("--rows", "200000", "--runs", "2")),
