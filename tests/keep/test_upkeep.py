@@ -204,3 +204,27 @@ async def test_a_day_of_many_commits_keeps_few_files_and_upkeep_still_sorts_it(k
     assert found.num_rows == 300
     assert (done.rows_before, done.files_after, done.repeats) == (300, 1, 0)
     assert (await keep.range(ME, None, None, None)).equals(found)
+
+
+async def test_a_large_day_is_sorted_portion_by_portion_and_each_once(keep, monkeypatch):
+    """So a busy day is not written again with every round, and a round leaves off when its time is over."""
+    from guantong.keep import upkeep
+
+    monkeypatch.setattr(upkeep, "PORTION_ROWS", 100)
+    await fill(keep, 12)  # 240 rows, 20 a commit
+    before = await keep.range(ME, None, None, None, revisions=True)
+    table = keep._table(await keep._state(ME), "readings")
+    monkeypatch.setattr(upkeep, "ROUND_S", 0.0)
+    (first,) = await keep.keep_up(ME)
+    files = set(DeltaTable(table.uri).file_uris())
+    (again,) = await keep.keep_up(ME)
+    still = set(DeltaTable(table.uri).file_uris())
+    (gone,) = await keep.keep_up(ME, Retention(signals={1: 2.0}))
+
+    assert (first.files_before, first.files_after, first.rows_after, first.repeats) == (12, 3, 240, 0)
+    assert (again.files_after, again.rows_after) == (3, 240)
+    assert still == files
+    assert (gone.rows_after, gone.expired) == (120, 120)
+    left = await keep.range(ME, None, None, None, revisions=True)
+    assert left.equals(before.filter(pa.compute.field("signal_id") == 2))
+    assert table.committed() == 12

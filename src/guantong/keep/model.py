@@ -194,6 +194,8 @@ class Upkeep:
     """Rows dropped by retention."""
     removed: int
     """Files of older versions removed from the disk."""
+    more: bool = False
+    """The round ended by its time; the next one goes on."""
 
 
 @dataclass(frozen=True, slots=True)

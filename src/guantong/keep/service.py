@@ -283,7 +283,7 @@ class Keep(Queries):
 
         Raises Retryable ``keep.table-unwritable``.
         """
-        from guantong.keep.upkeep import keep_up
+        from guantong.keep.upkeep import keep_up, together
 
         state = await self._state(participant)
         kept = retention or await self._retained(participant)
@@ -292,9 +292,12 @@ class Keep(Queries):
         async with state.upkeeping:
             for name in sorted(state.names):
                 table = self._table(state, name)
-                done.append(
-                    await self._commit_thread(lambda t=table: keep_up(t, kept, now, self.settings.replaced_s))  # type: ignore[misc]
-                )
+                rounds = [await self._commit_thread(lambda t=table: keep_up(t, kept, now, self.settings.replaced_s))]  # type: ignore[misc]
+                while rounds[-1].more and len(rounds) < 1_000:  # commits have their turn in between
+                    rounds.append(
+                        await self._commit_thread(lambda t=table: keep_up(t, kept, now, self.settings.replaced_s))  # type: ignore[misc]
+                    )
+                done.append(together(rounds))
                 state.contents.pop(name, None)
         return done
 
