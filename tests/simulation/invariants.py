@@ -101,7 +101,14 @@ async def _records_agree(node: Node) -> None:
         for body in [orjson.loads(row["leaf"])["body"]]
     ]
     agreements = await node.exchange.agreements(node.participant)
-    assert sorted(made) == sorted((one.id, one.agreement_hash) for one in agreements)
+    texts: dict[str, list[str]] = {}
+    for identifier, text in made:
+        texts.setdefault(identifier, []).append(text)
+    assert {name: found[-1] for name, found in texts.items()} == {one.id: one.agreement_hash for one in agreements}
+    for one in agreements:
+        amended = await node.exchange.amendments.all(node.participant, one.id)
+        assert len(texts[one.id]) == 1 + sum(item.state == "accepted" for item in amended)
+        assert await node.exchange.amendments.verify(node.participant, one.id) == ()
 
 
 async def _log_is_one(world: World, node: Node) -> None:
@@ -182,6 +189,11 @@ async def _processes_agree(supplier: Node, customer: Node, story: Story) -> None
     known = {item.pid: item.state for item in await customer.exchange.negotiations(customer.participant)}
     for pid in story.negotiated:
         assert pid in known, "a negotiation that a person was told of is gone"
+    both = [
+        {one.id: one.agreement_hash for one in await node.exchange.agreements(node.participant)}
+        for node in (supplier, customer)
+    ]
+    assert both[0] == both[1], "the agreement was amended on one side only"
     transfers = {item.pid for item in await customer.exchange.transfers(customer.participant)}
     assert {done["pid"] for done in story.delivered} <= transfers
 

@@ -7,6 +7,7 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import pyarrow as pa
 from tests.simulation.loop import START
 
@@ -124,6 +125,12 @@ async def journey(world: World) -> Story:
     for _ in range(rng.choice((1, 1, 2))):
         story.delivered.append(await world.do(customer, "receive", lambda node: _receive(node, story.agreement)))
     await world.do(customer, "receipts", lambda node: _receipts(node, story.agreement))
+    changing = random.Random(f"{world.seed} amendment")
+    if changing.random() < 0.3:
+        first, second = (supplier, customer) if changing.random() < 0.5 else (customer, supplier)
+        proposed = await world.do(first, "propose", lambda node: _propose(node, story.agreement))
+        await world.do(second, "accept", lambda node: _accept(node, proposed))
+        story.delivered.append(await world.do(customer, "receive", lambda node: _receive(node, story.agreement)))
     await world.do(supplier, "invoice", lambda node: _invoice(node, story))
     if rng.random() < 0.7:
         await world.do(customer, "complete", lambda node: _complete(node, story.agreement))
@@ -218,6 +225,21 @@ async def _buy(world: World, story: Story) -> bool:
         return False
     story.agreement = done.agreement_id
     return True
+
+
+async def _propose(node: Node, agreement: str) -> str:
+    """Fewer uses than were agreed."""
+    for one in await node.exchange.amendments.all(node.participant, agreement):
+        return one.id  # proposed before a crash
+    before = await node.exchange.agreement(node.participant, agreement)
+    fewer = orjson.loads(orjson.dumps(dict(before.agreement)).replace(b'"200"', b'"150"'))
+    return await node.exchange.amendments.propose(node.participant, agreement, policy=fewer, reason="fewer")
+
+
+async def _accept(node: Node, amendment: str) -> None:
+    found = await node.exchange.amendments.get(node.participant, amendment)  # unknown until it has come: tried again
+    if found.state == "proposed":
+        await node.exchange.amendments.decide(node.participant, amendment, accept=True)
 
 
 async def _receive(node: Node, agreement: str) -> dict[str, Any]:

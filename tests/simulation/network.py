@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,8 @@ class Moods:
     lose_answer: float = 0.0
     repeat: float = 0.0
     break_stream: float = 0.0
+    early: float = 0.0
+    """The first callback of a process meets a partner that has not yet recorded what it asked for: 409, as an EDC consumer answers."""
 
     @classmethod
     def of(cls, rng: random.Random) -> Moods:
@@ -41,14 +44,22 @@ class Moods:
         def some(most: float) -> float:
             return rng.random() * most if rng.random() < 0.6 else 0.0
 
-        return cls(rng.choice((0.001, 0.02, 0.3)), some(0.2), 8.0, some(0.3), some(0.3), some(0.3), some(0.5))
+        return cls(rng.choice((0.001, 0.02, 0.3)), some(0.2), 8.0, some(0.3), some(0.3), some(0.3), some(0.5), 0.3)
+
+
+_FIRST = re.compile(r"/((?:negotiations/[^/]+)/(?:offers|agreement)|transfers/[^/]+/start)$")
 
 
 class SimNetwork:
     """The network of one run."""
 
-    def __init__(self, rng: random.Random, moods: Moods, trace: Callable[..., None]) -> None:
+    def __init__(
+        self, rng: random.Random, moods: Moods, trace: Callable[..., None], *, early: random.Random | None = None
+    ) -> None:
         self.rng = rng
+        self.early = early or random.Random(0)
+        self.called: set[str] = set()
+        """Processes that had a callback."""
         self.moods = moods
         self.trace = trace
         self.companies: dict[str, Company] = {}
@@ -116,6 +127,12 @@ class SimHttp:
             network.trace("lost request", self.owner.name, where)
             await asyncio.sleep(0.5)
             raise Retryable("web.unreachable", url=url, reason="the request was lost")
+        if (found := _FIRST.search(parts.path)) and method == "POST" and found[1] not in network.called:
+            network.called.add(found[1])
+            if network.early.random() < moods.early:
+                network.trace("too early", self.owner.name, where)
+                yield _Stream.refused(409)
+                return
         call = _Call(method, url, body or b"", headers or {})
         if lots[4] < moods.repeat:
             network.trace("repeated", self.owner.name, where)
@@ -193,6 +210,14 @@ class _Stream:
         self._break_after = break_after
         self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._whole = False
+
+    @classmethod
+    def refused(cls, status: int) -> _Stream:
+        """A whole answer without a body."""
+        stream = cls()
+        stream.status, stream._whole = status, True
+        stream.ended()
+        return stream
 
     def ended(self) -> None:
         self.begun.set()

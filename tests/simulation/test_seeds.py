@@ -33,7 +33,7 @@ def test_days_with_crashes_losses_and_cuts_are_among_them() -> None:
 
     text = "\n".join(event for outcome in outcomes for event in outcome.events)
     assert sum(outcome.crashes for outcome in outcomes) >= 3
-    for word in (" crash ", " lost request ", " lost answer ", " repeated ", " cut "):
+    for word in (" crash ", " lost request ", " lost answer ", " repeated ", " cut ", " too early "):
         assert word in text
 
 

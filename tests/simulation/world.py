@@ -178,7 +178,10 @@ class World:
         self.errors: list[str] = []
         """What rooms logged as errors while their node was alive: nobody foresaw them."""
         self.network = SimNetwork(
-            random.Random(f"{seed} network"), Moods.of(self.rng) if trouble else Moods(), self.trace
+            random.Random(f"{seed} network"),
+            Moods.of(self.rng) if trouble else Moods(),
+            self.trace,
+            early=random.Random(f"{seed} early"),
         )
         self.companies = [Company(self, SUPPLIER, 7001), Company(self, CUSTOMER, 7002)]
         for company in self.companies:
