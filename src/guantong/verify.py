@@ -255,7 +255,7 @@ class _Package:
         logs = {key.public for key in self.opened.signers if key.kind == ED25519}
         ends = [self.known.retired[self.manifest.key]] if self.manifest.key in self.known.retired else []
         if all(key in self.known.retired for key in logs):
-            ends += [self.known.retired[key] for key in logs]
+            ends.append(max(self.known.retired[key] for key in logs))  # both sign while a rotation's overlap lasts
         if not ends:
             return True, ""
         end = min(ends)

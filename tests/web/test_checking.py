@@ -186,6 +186,12 @@ async def test_which_key_counted_when_is_judged_as_on_the_command_line(chromium:
     later = World()
     later.keys = {**WORLD.keys, WORLD.provider: new}
     later.__dict__.update(receipts=[later.receipt(number, count) for number, count in enumerate(later.rows, 1)])
+    last = Ed25519Key(bytes(range(1, 33)))
+    second = keychange.make(WORLD.provider, new.public, last, parse_iso("2026-11-24T08:00:01Z"), old_key=new)
+    third = keychange.make(WORLD.provider, new.public, last, parse_iso("2026-11-24T11:00:00Z"), old_key=new)
+    world = World()
+    world.keys = {**WORLD.keys, WORLD.provider: last}
+    newest = world.trust_text()
     early, between, late = "2026-11-24T07:00:00Z", "2026-11-24T08:00:00Z", "2026-11-24T10:00:00Z"
     cases = [
         ("known to witnesses before its key was rotated", pack(WORLD, change(late)), trust, "ok"),
@@ -196,6 +202,8 @@ async def test_which_key_counted_when_is_judged_as_on_the_command_line(chromium:
         ("a loss that the customer confirms", pack(later, change(early, lost=True, confirmed=True)), trust, "ok"),
         ("one key changed for two", pack(WORLD, change(late), change(late, Ed25519Key(bytes(32)))), trust, "not-ok"),
         ("the trust file knows of the rotation", WORLD.pack(), trust + rules.change_line(change(between)) + "\n", "not-ok"),
+        ("who knows the newest key only is led back over two changes", pack(WORLD, change(between), second), newest, "not-ok"),
+        ("and what was witnessed before both counts", pack(WORLD, change(late), third), newest, "ok"),
         ("without a trust file", pack(WORLD, change(late)), "", "signer-unknown"),
     ]  # fmt: skip
     for name, data, known, wanted in cases:

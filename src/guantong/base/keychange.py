@@ -113,16 +113,22 @@ def believed(changes: Sequence[KeyChange], dids: Mapping[str, frozenset[bytes]])
     """
     held = {did: set(keys) for did, keys in dids.items()}
     found: dict[tuple[str, bytes], KeyChange] = {}
-    for change in sorted(changes, key=lambda one: one.at):
-        known = held.get(change.did, set())
-        signed = change.reason == ROTATED and change.old in known
-        if not (signed or change.new in known or (change.reason == LOST and confirmed_by(change, dids))):
-            continue
-        before = found.setdefault((change.did, change.old), change)
-        if before.new != change.new:
-            raise Refused("base.key-change-refused", reason=f"a key of {change.did} was changed for two others")
-        held.setdefault(change.did, set()).update((change.old, change.new))
-    return list(found.values())
+    waiting = sorted(changes, key=lambda one: one.at)
+    while True:
+        left = []
+        for change in waiting:
+            known = held.get(change.did, set())
+            signed = change.reason == ROTATED and change.old in known
+            if not (signed or change.new in known or (change.reason == LOST and confirmed_by(change, dids))):
+                left.append(change)
+                continue
+            before = found.setdefault((change.did, change.old), change)
+            if before.new != change.new:
+                raise Refused("base.key-change-refused", reason=f"a key of {change.did} was changed for two others")
+            held.setdefault(change.did, set()).update((change.old, change.new))
+        if len(left) == len(waiting):
+            return sorted(found.values(), key=lambda one: one.at)
+        waiting = left  # who knows the newest key only is led back from change to change
 
 
 def _core(document: Mapping[str, Any]) -> dict[str, Any]:

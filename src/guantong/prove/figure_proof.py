@@ -466,7 +466,7 @@ def _open(data: bytes, proof: str, seller: str, trust: Trust | None, checked: Ch
         witnessed = min(times) * NS if times else None
         if all(key.public in trust.retired for key in signers):
             _counted(
-                f"the key of the log of {seller}", min(trust.retired[key.public] for key in signers), witnessed, checked
+                f"the key of the log of {seller}", max(trust.retired[key.public] for key in signers), witnessed, checked
             )
     return parsed.index, checkpoint.size, witnessed
 

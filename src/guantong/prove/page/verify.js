@@ -294,17 +294,21 @@
   const withChanges = async (trust, changes) => {
     const held = new Map(trust.dids), retired = new Map(trust.retired), logs = new Map(trust.policy.logs), found = new Map();
     const holds = (did, key) => (held.get(did) || []).some((one) => same(one, key));
-    for (const change of [...changes].sort((one, other) => (one.at < other.at ? -1 : one.at > other.at ? 1 : 0))) {
-      const { did, old, fresh, at, reason } = change, origin = `guantong/${did}`;
-      if (!((reason === "rotated" && holds(did, old)) || holds(did, fresh) || (reason === "lost" && (await isConfirmed(change, trust.dids))))) continue;
-      const place = `${did} ${hex(old)}`, before = found.get(place) || found.set(place, fresh).get(place);
-      if (!same(before, fresh)) fail(`a key of ${did} was changed for two others`, `${did} 的一把密钥被变更为两把不同的密钥`);
-      for (const key of [old, fresh]) {
-        if (!holds(did, key)) held.set(did, [...(held.get(did) || []), key]);
-        const known = logs.get(origin) || [], made = await keyOf(origin, LOG_KEY, key);
-        if (!known.some((one) => keyName(one) === keyName(made))) logs.set(origin, [...known, made]);
+    let waiting = [...changes].sort((one, other) => (one.at < other.at ? -1 : one.at > other.at ? 1 : 0)), left = null;
+    for (; left === null || left.length < waiting.length;) { // who knows the newest key only is led back from change to change
+      [waiting, left] = [left || waiting, []];
+      for (const change of waiting) {
+        const { did, old, fresh, at, reason } = change, origin = `guantong/${did}`;
+        if (!((reason === "rotated" && holds(did, old)) || holds(did, fresh) || (reason === "lost" && (await isConfirmed(change, trust.dids))))) { left.push(change); continue; }
+        const place = `${did} ${hex(old)}`, before = found.get(place) || found.set(place, fresh).get(place);
+        if (!same(before, fresh)) fail(`a key of ${did} was changed for two others`, `${did} 的一把密钥被变更为两把不同的密钥`);
+        for (const key of [old, fresh]) {
+          if (!holds(did, key)) held.set(did, [...(held.get(did) || []), key]);
+          const known = logs.get(origin) || [], made = await keyOf(origin, LOG_KEY, key);
+          if (!known.some((one) => keyName(one) === keyName(made))) logs.set(origin, [...known, made]);
+        }
+        retired.set(hex(old), at);
       }
-      retired.set(hex(old), at);
     }
     return { ...trust, dids: held, retired, policy: { ...trust.policy, logs } };
   };
@@ -435,7 +439,8 @@
     async keyTimes() {
       const { retired } = this.known, signers = (this.policy.logs.get(this.head.origin) || []).filter((key) => this.opened.signers.has(keyName(key)));
       const ends = retired.has(hex(this.key)) ? [retired.get(hex(this.key))] : [];
-      if (signers.every(({ key }) => retired.has(hex(key)))) ends.push(...signers.map(({ key }) => retired.get(hex(key))));
+      // while a rotation's overlap lasts both keys sign, and the later one decides
+      if (signers.every(({ key }) => retired.has(hex(key)))) ends.push(signers.map(({ key }) => retired.get(hex(key))).reduce((one, other) => (other > one ? other : one)));
       if (!ends.length) return;
       const end = ends.reduce((one, other) => (other < one ? other : one)), at = iso(end / 1000000000n);
       if (instant(this.knownAt || this.madeAt) >= end) fail(`it is signed with a key that counts no more since ${at}`, `签名所用密钥自 ${at} 起已作废`);
