@@ -23,7 +23,7 @@ from guantong.base import guest as papers_of
 from guantong.base.canonical import b64, b64url, canonical_bytes, digest, sha256, unb64
 from guantong.base.clock import NS, iso
 from guantong.base.entry import Entry
-from guantong.base.errors import ConfigProblem, Refused, Retryable, Skippable
+from guantong.base.errors import ConfigProblem, GuantongError, Refused, Retryable, Skippable
 from guantong.base.guest import Chain, Statement
 from guantong.connect.files import form_of
 from guantong.exchange.guest_model import GUEST_ASKED, GUEST_STATED, GUEST_USED, Guest, Request, Share, Terms
