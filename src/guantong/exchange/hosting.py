@@ -15,6 +15,7 @@ from guantong.base.clock import Clock
 from guantong.base.errors import Refused, Retryable
 from guantong.base.ids import NewId
 from guantong.base.wire import Http, Response
+from guantong.exchange.acceptance import acceptance_of
 from guantong.exchange.claims import Claims
 from guantong.exchange.facts import Facts, facts_of, groups_of
 from guantong.exchange.identity import PARTNER_SERVICE, Identity, Resolver, Tokens, service_of
@@ -73,6 +74,7 @@ class Hosting:
         self.trust = Trust(settings)
         self.claims = Claims(http, self.resolver, clock, settings, self.trust, token_for=self._token_for)
         self.wallet = Wallet(self)
+        self.acceptance = acceptance_of(settings.acceptance)
         self._groups = groups_of(settings.partner_groups)
         self._pace: dict[tuple[str, str], tuple[float, float]] = {}
         self.identify: Identify = identify or self._identified

@@ -141,6 +141,10 @@ class ExchangeSettings:
     partner_groups: tuple[str, ...] = ()
     """Groups of partners that policies name, one line a group: ``gold did:web:a.example did:web:b.example``."""
 
+    acceptance: tuple[str, ...] = ()
+    """Which requests for a contract are agreed to at once, wait for a person or are refused, one line each, the first that fits decides:
+    ``refuse did:web:rival.example *``, ``person group:new *``, ``auto * spindle-load``. Without one that fits, ``auto`` decides."""
+
     terms_check_s: float = 0.5
     """How often a delivery that runs is asked whether its terms still hold, seconds; it stops at most so long after they ended."""
 

@@ -13,6 +13,7 @@ from guantong.base.clock import iso
 from guantong.base.entry import Entry
 from guantong.base.errors import Refused, Retryable
 from guantong.exchange import negotiation as machine
+from guantong.exchange.acceptance import verdict_on
 from guantong.exchange.agreements import agreement_from, agreement_of, agreement_received, asked_of
 from guantong.exchange.hosting import Hosting, checked_address
 from guantong.exchange.messages import check, content_digest, message
@@ -312,9 +313,18 @@ class Negotiations:
         if process.role == "provider" and process.state in ("REQUESTED", "ACCEPTED"):
             if process.state == "REQUESTED" and product is None:
                 return None
-            if "agree-own-offer" not in auto or (product is not None and not same_policy(_own(product), process.offer)):
-                return None
             facts, terms = self.hosting.facts(participant, caller.did, caller.claims), compile_policy(process.offer)
+            rule = verdict_on(self.hosting.acceptance, facts, process.dataset_id)
+            if rule == "refuse":
+                return (
+                    "termination",
+                    "acceptance: a rule of the provider refuses it / 提供方的受理规则拒绝该请求",
+                    None,
+                )
+            if rule == "person" or (not rule and "agree-own-offer" not in auto):
+                return None
+            if product is not None and not same_policy(_own(product), process.offer):
+                return None
             refusal = terms.refusal("agreement", facts)
             if not refusal:
                 verdict = await self.hosting.decide(
