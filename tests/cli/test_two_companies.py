@@ -63,6 +63,16 @@ class Company:
         return code
 
 
+QUERY = {
+    "name": "load",
+    "version": "1",
+    "statement": "SELECT signal, count(*) AS n, avg(value_f64) AS mean FROM data WHERE signal = $signal GROUP BY signal",
+    "parameters": {"signal": {"type": "text"}},
+    "columns": ["signal", "value_f64", "source_time"],
+    "unit": "source_time",
+}
+
+
 def environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GUANTONG_")}
     return {**kept, "PYTHONIOENCODING": "utf-8", "LC_ALL": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
@@ -104,7 +114,12 @@ def test_two_companies_trade_data_with_commands_alone(pair: tuple[Company, Compa
     assert supplier.run("products", "offer", "mill-load", code=1)  # nobody has stated the rights yet
     assert supplier.run("govern", "grade")["datasets"] == 1
     supplier.run("rights", "state", "mill-load", "--source", "own production", "--evidence", "asset register")
-    supplier.run("products", "offer", "mill-load", "--price", str(tmp_path / "price.json"), "--terms", "30 days")
+    terms = ("--price", str(tmp_path / "price.json"), "--terms", "30 days")
+    assert supplier.run("products", "offer", "mill-load", *terms, code=1)  # nobody has seen what it would do
+    told = supplier.run("rehearse", "mill-load", "--last", "1d", "--whole", *terms)
+    assert (told["visits"], told["left"], told["rows"], told["invoices"][0]["total"]) == (1, 1, 480, "9.60")
+    assert {one["status"] for one in told["terms"]} == {"enforced", "legal"}
+    supplier.run("products", "offer", "mill-load", *terms)
     assert "mill-load" in supplier.run("products", "list", as_json=False)
 
     # the buyer: finds, negotiates, receives
@@ -119,6 +134,20 @@ def test_two_companies_trade_data_with_commands_alone(pair: tuple[Company, Compa
     assert buyer.run("transfers")[0]["agreement"] == agreement
     assert buyer.run("contracts", "show", agreement)["used"]["receipts"] >= 1
     assert len(buyer.run("signals", "list")["signals"]["items"]) == 2
+
+    # the buyer's question goes to the supplier's data: signed, approved, rehearsed, contracted, asked
+    (tmp_path / "query.json").write_text(json.dumps(QUERY))
+    buyer.run("query", "sign", str(tmp_path / "query.json"), "--out", str(tmp_path / "signed.json"))
+    template = supplier.run("query", "approve", str(tmp_path / "signed.json"))["template"]
+    answers = ("mill-load", "--id", "answers", "--query", template)
+    supplier.run("rehearse", *answers)
+    supplier.run("products", "offer", *answers)
+    offers = buyer.run("catalogue", supplier.address)["offers"]
+    talk = buyer.run("negotiate", supplier.address, supplier.participant, offers[-1]["id"])
+    answer = buyer.run("query", "ask", talk["agreement"], "signal=spindle_load")
+    assert [(row["signal"], row["n"]) for row in answer["rows"]] == [("spindle_load", 240)]
+    (job,) = supplier.run("query", "jobs")["jobs"]
+    assert job["outcome"] == "answered"
 
     # both: money and evidence
     invoice = supplier.run("invoices", "make", agreement)

@@ -70,6 +70,12 @@ def products_list(place: Place) -> None:
     multiple=True,
     help="DID that sees it; repeat it; all if none. / 可见伙伴的 DID，可重复；不写则全部可见。",
 )
+@click.option("--query", help="Digest of a query template: only its answers leave. / 查询模板的摘要：只交付查询结果。")
+@click.option(
+    "--fingerprint",
+    type=click.Path(path_type=Path),
+    help="Mark each copy: JSON file with the resolutions. / 为副本加指纹：含分辨率声明的 JSON 文件。",
+)
 @at_node
 def products_offer(
     place: Place,
@@ -81,10 +87,12 @@ def products_offer(
     policy: Path | None,
     price: Path | None,
     visible_to: tuple[str, ...],
+    query: str | None,
+    fingerprint: Path | None,
 ) -> None:
-    """Put a dataset on offer, with a policy, terms and a price.
+    """Put a dataset on offer, with a policy, terms and a price, once its rehearsal was seen (guantong rehearse).
 
-    上架数据集，附策略、条款和价格。
+    上架数据集，附策略、条款和价格；须先看过预演（guantong rehearse）。
     """
     place.action(
         "/products/offer",
@@ -96,6 +104,8 @@ def products_offer(
         policy=None if policy is None else read_text(policy),
         price=None if price is None else read_text(price),
         visible_to=list(visible_to),
+        query=query,
+        fingerprint=None if fingerprint is None else read_text(fingerprint),
     )
 
 

@@ -158,10 +158,10 @@ class ExchangeSettings:
     """Longest a partner's query template may run."""
 
     query_memory_bytes: int = 256 * 1024 * 1024
-    """Memory a partner's query template may use, and the most it may be given to read."""
+    """Memory a partner's query template may use; half of it is the most that it may be given to read."""
 
     query_sets: int = 200
-    """Most different groups released to one partner over one dataset; above it the record of earlier answers is full and no more leave."""
+    """Most different groups released to one partner over one column of units; above it no more leave."""
 
     query_failures: int = 3
     """Runs of a template that failed for one partner; above it the template must be approved again, since a failure tells something too."""

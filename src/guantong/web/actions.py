@@ -57,6 +57,15 @@ from guantong.web.mapping_actions import (
     remove_mapping,
     set_mappings,
 )
+from guantong.web.offer_actions import (
+    approve_template,
+    ask_query,
+    offer_product,
+    run_template,
+    sign_template,
+    trace_copy,
+    withdraw_template,
+)
 from guantong.web.rooms import Rooms
 from guantong.web.space_actions import (
     found_space,
@@ -242,37 +251,6 @@ async def state_rights(rooms: Rooms, ask: Ask) -> dict[str, Any]:
 # ---- exchange
 
 
-async def offer_product(rooms: Rooms, ask: Ask) -> dict[str, Any]:
-    """Put a dataset on offer, with a policy, terms in plain words and a price."""
-    import orjson
-
-    from guantong.exchange.model import Product
-
-    def document(name: str) -> dict[str, Any]:
-        given: Any = ask.query.get(name) or "{}"
-        try:
-            found = orjson.loads(given) if isinstance(given, str) else given
-        except orjson.JSONDecodeError as error:
-            raise Skippable("web.field-missing", field=name, reason="not JSON") from error
-        if not isinstance(found, dict):
-            raise Skippable("web.field-missing", field=name, reason="a JSON object is wanted")
-        return found
-
-    dataset_id = text(ask, "dataset", limit=100)
-    product = Product(
-        text(ask, "id", required=False, limit=100) or dataset_id,
-        dataset_id,
-        document("policy") or {"permission": [{"action": "use"}]},
-        text(ask, "title_en", required=False, limit=200),
-        text(ask, "title_zh", required=False, limit=200),
-        text(ask, "terms", required=False, limit=10_000),
-        document("price"),
-        texts(ask, "visible_to"),
-    )
-    offer = await rooms.exchange.offer(rooms.participant, product)
-    return go("/products", offer=offer)
-
-
 async def withdraw_product(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     """Take a product off the offer; agreements stay in force."""
     await rooms.exchange.withdraw(rooms.participant, text(ask, "id", limit=200))
@@ -427,8 +405,28 @@ ACTIONS: tuple[Action, ...] = (
             Field("policy", required=False),
             Field("price", required=False),
             Field("visible_to", required=False, many=True),
+            Field("query", required=False),
+            Field("fingerprint", required=False),
         ),
         offer_product,
+    ),
+    Action("/products/trace", "Find whose copy a table is", (Field("path"),), trace_copy),
+    Action("/queries/sign", "Sign a query template", (Field("document", limit=100_000),), sign_template),
+    Action(
+        "/queries/approve", "Approve a signed query template", (Field("document", limit=100_000),), approve_template
+    ),
+    Action("/queries/withdraw", "Run a query template no more", (Field("template"),), withdraw_template),
+    Action(
+        "/queries/ask",
+        "Ask the query template of an agreement",
+        (Field("agreement"), Field("parameters", required=False), Field("purpose", required=False)),
+        ask_query,
+    ),
+    Action(
+        "/queries/run",
+        "Run a platform's query template over a dataset of our own",
+        (Field("agreement"), Field("dataset"), Field("parameters", required=False)),
+        run_template,
     ),
     Action("/products/withdraw", "Take a product off the offer", (Field("id"),), withdraw_product),
     Action("/catalogue/negotiate", "Ask for an offer", (Field("address"), Field("partner"), Field("offer")), negotiate),
