@@ -10,7 +10,7 @@
   Both print the processor's own time too: a busy machine shows in the wall clock first.
 - ``restart``: start to ready of a node whose records hold 10,000 final agreements with a started transfer each.
 - ``stream``: an Arrow delivery as the consumer pulls it, beside a bare ASGI application that sends the same bytes in pieces of the same
-  size to the same client, turn by turn; server and client share one process and its event loop in both.
+  size to the same client, turn by turn, and as a stream that the consumer decodes, signs for and could take up again; server and client share one process and its event loop in both.
 """
 
 from __future__ import annotations
@@ -275,17 +275,28 @@ async def stream(megabytes: int) -> dict[str, Any]:
         async def ours() -> int:
             return sum([len(piece) async for piece in consumer.pull_bytes(me, transfer, accept=ARROW)])
 
+        async def acknowledged() -> int:
+            async for _ in consumer.streams.read(me, transfer):
+                pass
+            return size
+
         async def theirs() -> int:
             async with http.stream("GET", bare_url) as answer:
                 return sum([len(piece) async for piece in answer.chunks()])
 
-        speeds: dict[str, list[float]] = {"ours": [], "bare": []}
+        size = 0
+        cpu: dict[str, list[float]] = {"ours": [], "acknowledged": [], "bare": []}
+        speeds: dict[str, list[float]] = {"ours": [], "acknowledged": [], "bare": []}
         for turn in range(6):
-            for what, act in (("ours", ours), ("bare", theirs)):
-                began = time.perf_counter()
+            # a transfer of its own each time: what was acknowledged is not sent again
+            transfer = await consumer.request_transfer(me, made.agreement_id)
+            await consumer.wait_transfer(me, transfer)
+            for what, act in (("ours", ours), ("acknowledged", acknowledged), ("bare", theirs)):
+                began, worked = time.perf_counter(), time.process_time()
                 size = await act()
                 if turn:
                     speeds[what].append(size / (time.perf_counter() - began) / 1e6)
+                    cpu[what].append(size / (time.process_time() - worked) / 1e6)
         for exchange, records, outbox, server, _ in sides:
             await server.stop()
             await exchange.stop()
@@ -294,7 +305,16 @@ async def stream(megabytes: int) -> dict[str, Any]:
         await plain.stop()
         await http.close()
     medians = {what: statistics.median(values) for what, values in speeds.items()}
-    return {"bytes": size, "mb_s": medians, "share": medians["ours"] / medians["bare"]}
+    worked = {what: statistics.median(values) for what, values in cpu.items()}
+    return {
+        "bytes": size,
+        "mb_s": medians,
+        "mb_cpu_s": worked,
+        "share": medians["ours"] / medians["bare"],
+        "share_acknowledged": medians["acknowledged"] / medians["bare"],
+        "share_cpu": worked["ours"] / worked["bare"],
+        "share_cpu_acknowledged": worked["acknowledged"] / worked["bare"],
+    }
 
 
 def main() -> None:

@@ -228,6 +228,7 @@ class Streams:
         from an earlier run. Raises Retryable where the provider stays away, Refused ``exchange.stream-changed`` where it can't go on.
         """
         failures = 0
+        telling: asyncio.Task[None] | None = None
         while True:
             reader = ArrowReader()
             counting = Counting(self._hosting.settings.block_bytes)
@@ -249,14 +250,23 @@ class Streams:
                             yield after, batch
                             out += 1
                             if out >= _half(told.get(WINDOW_HEADER, "")):
-                                await self._tell(participant, pid, after)
+                                # beside the reading, one at a time: the provider has half a window left meanwhile
+                                if telling is not None:
+                                    await telling
+                                telling = asyncio.create_task(self._tell(participant, pid, after), name="acknowledge")
                                 out = 0
                 if reader.complete:
+                    if telling is not None:
+                        await telling
                     await self._tell(participant, pid, after)
                     return
                 reason: Exception = Retryable("web.unreachable", url=pid, reason="the stream was cut")
             except Retryable as error:
                 reason = error
+            finally:
+                if telling is not None:
+                    await asyncio.gather(telling, return_exceptions=True)
+                    telling = None
             failures += 1
             if failures >= _TRIES:
                 raise reason
