@@ -190,10 +190,10 @@ def _portions(table: Table, day: int) -> list[Portion]:
 
 
 def _ordered(fragment: Any) -> bool:
-    """Whether a file's row groups share few signals, as those of a sorted one do."""
+    """Whether a row group of a file has but a part of its signals, as in a sorted one, even where the library mixed the pieces."""
     spans = [group.statistics["signal_id"] for group in fragment.row_groups]
     whole = max(span["max"] for span in spans) - min(span["min"] for span in spans) + 1
-    return bool(sum(span["max"] - span["min"] + 1 for span in spans) <= 1.5 * whole + len(spans))
+    return bool(sum(span["max"] - span["min"] + 1 for span in spans) <= (0.6 * whole + 1) * len(spans))
 
 
 def _rewrite(table: Table, day: int, gone: bool, some: list[int], portion: Portion) -> int:
@@ -218,11 +218,17 @@ def _rewrite(table: Table, day: int, gone: bool, some: list[int], portion: Porti
 
     def pieces() -> Iterator[pa.RecordBatch]:
         nonlocal written
+        rest = clean_schema().empty_table()
         for group in groups:
             wanted = kept & pc.field("signal_id").isin(pa.array(group, pa.int32()))
             rows = _once(dataset.scanner(clean_schema().names, filter=wanted).to_table().cast(clean_schema()))
             written += rows.num_rows
-            yield from rows.to_batches(max_chunksize=ROW_GROUP)
+            # pieces of a row group's size, across groups, so that pieces which change places stay row groups
+            rows = pa.concat_tables([rest, rows]).combine_chunks()
+            even = rows.num_rows - rows.num_rows % ROW_GROUP
+            yield from rows.slice(0, even).to_batches(max_chunksize=ROW_GROUP)
+            rest = rows.slice(even)
+        yield from rest.to_batches()
 
     handle = table.handle()
     assert handle is not None
