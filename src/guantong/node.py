@@ -117,6 +117,7 @@ class Node:
         from guantong.connect.service import Connect
         from guantong.describe.model import DescribeSettings
         from guantong.describe.service import Describe
+        from guantong.exchange.candidates import OwnDatasets
         from guantong.exchange.guest_rows import GuestRows
         from guantong.exchange.identity import did_of
         from guantong.exchange.keyring import FILE, load_keys
@@ -247,6 +248,7 @@ class Node:
             settings=prove_settings,
         )
         self.prove.rounds.anchors = anchors.chosen(self.prove.settings, self.http, self.clock)
+        self.exchange.demands.candidates = OwnDatasets(self.describe, self.keep, self.fuse).candidates
         self.exchange.guests.serve(
             self.directory / "guests", GuestRows(self.connect, self.keep, self.fuse), partial(proof_of, self.prove)
         )

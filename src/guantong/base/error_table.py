@@ -525,6 +525,18 @@ ERRORS: dict[str, ErrorRow] = {
         "refused", 501, 1,
         "Presentation definitions are not understood here.", "Ask with scopes.",
         "本节点不支持 presentationDefinition 查询。", "请改用 scope 查询。"),
+    "exchange.demand-invalid": ErrorRow(
+        "skip", 400, 4,
+        "This is no demand: {reason}.", "Give an id, a title and at least one quantity, for example `Temperature:Cel`.",
+        "这不是有效的数据需求：{reason}。", "请给出标识、标题和至少一个量，例如 `Temperature:Cel`。"),
+    "exchange.demand-unknown": ErrorRow(
+        "refused", 404, 1,
+        "No demand {demand} is published here.", "List them with `guantong demands list`.",
+        "此处没有发布数据需求 {demand}。", "请用 `guantong demands list` 查看。"),
+    "exchange.demands-full": ErrorRow(
+        "refused", 409, 1,
+        "{limit} demands are published already.", "Withdraw one that is served.",
+        "已发布 {limit} 个数据需求。", "请撤回已得到满足的需求。"),
     "exchange.did-refused": ErrorRow(
         "refused", 400, 1,
         "The identifier {did} can't be accepted: {reason}.", "Use a did:web served over HTTPS.",

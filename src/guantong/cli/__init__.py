@@ -3,6 +3,7 @@
 from guantong.cli import (
     audit,
     data,
+    demands,
     edge,
     figures,
     fusing,
@@ -24,6 +25,7 @@ from guantong.cli.root import main
 __all__ = [
     "audit",
     "data",
+    "demands",
     "edge",
     "figures",
     "fusing",

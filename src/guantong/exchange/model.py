@@ -596,6 +596,13 @@ RELAY_ENDED = _kind(
     "exchange.relay-ended", "A company's address is relayed no more", "不再中转该企业的地址", ("name", "did")
 )
 
+DEMAND_PUBLISHED = _kind(
+    "exchange.demand-published", "A wanted dataset was published", "已发布数据需求", ("demand", "documentHash")
+)
+DEMAND_WITHDRAWN = _kind(
+    "exchange.demand-withdrawn", "A wanted dataset is wanted no more", "数据需求已撤回", ("demand",)
+)
+
 ENTRY_KINDS: tuple[EntryKind, ...] = (
     AGREEMENT_AMENDED,
     AGREEMENT_MADE,
@@ -605,6 +612,8 @@ ENTRY_KINDS: tuple[EntryKind, ...] = (
     CREDENTIAL_STORED,
     DELIVERY_INTENDED,
     DELIVERY_REFUSED,
+    DEMAND_PUBLISHED,
+    DEMAND_WITHDRAWN,
     DUTY_CONFIRMED,
     FLOW_MOVED,
     INVITATION_ENDED,

@@ -17,6 +17,7 @@ from guantong.base.errors import GuantongError, Refused
 from guantong.exchange import messages
 from guantong.exchange.catalogue import filter_of
 from guantong.exchange.dataplane import RECORD_HEADER
+from guantong.exchange.demands import PATH as DEMANDS_PATH
 from guantong.exchange.messages import PATH, decode, error, message
 from guantong.exchange.model import Negotiation, Participant, Transfer
 from guantong.exchange.mtconnect_out import VERBS, MtconnectFault
@@ -56,6 +57,7 @@ def routes(exchange: Exchange, participant: str) -> list[BaseRoute]:
         get(f"{base}/negotiations/{{pid}}", served.negotiation, negotiation),
         post(f"{base}/transfers/request", served.transfer_request, transfer),
         get(f"{base}/transfers/{{pid}}", served.transfer, transfer),
+        get(DEMANDS_PATH, served.demands, plain),
         post("/guantong/receipts", served.receipt, plain),
         post("/guantong/questions", served.question, plain),
         post("/guantong/amendments", served.amendment, plain),
@@ -217,6 +219,10 @@ class _Served:
 
     async def receipt(self, request: Asked, caller: Participant, body: Body) -> Answer:
         return _json(dict(await self.exchange.receipting.answer(self.participant, caller, body)))
+
+    async def demands(self, request: Asked, caller: Participant, body: Body) -> Answer:
+        self.exchange.remember_soon(self.participant, caller)
+        return _json({"demands": [one.document() for one in await self.exchange.demands.demands(self.participant)]})
 
     async def question(self, request: Asked, caller: Participant, body: Body) -> Answer:
         return _json(await self.exchange.answer_question(self.participant, caller, body))

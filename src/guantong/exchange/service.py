@@ -28,6 +28,7 @@ from guantong.exchange.dataplane import DataPlane
 from guantong.exchange.deliveries import Deliveries
 from guantong.exchange.duties import DUTY_DONE, DUTY_KIND, Duties
 from guantong.exchange.fingerprint import Marks
+from guantong.exchange.demands import Demands
 from guantong.exchange.guests import Guests
 from guantong.exchange.hosting import RECEIPT_KIND, SEND_KIND, Hosted, Hosting, checked_address
 from guantong.exchange.identity import Identity, did_document
@@ -141,6 +142,7 @@ class Exchange:
         self.spaces.remade = self._remade
         self.relay = Relay(self.hosting, self.spaces)
         self.guests = Guests(self.hosting, self.spaces)
+        self.demands = Demands(self.hosting)
         self.moving = Moving(self.hosting)
         outbox.register(MOVE_KIND, self.moving.carry)
         self.duties = Duties(self.hosting, self._negotiations)

@@ -15,6 +15,7 @@ __all__ = [
     "CREDENTIALS",
     "CREDENTIALS_ISSUED",
     "CREDENTIAL_REQUESTS",
+    "DEMANDS",
     "DUTIES",
     "FLOWS",
     "INVITATIONS",
@@ -371,4 +372,11 @@ DUTIES = table(
     Column("done_at", INSTANT, nullable=False),
     Column("by", String(200), nullable=False),
     Column("note", Text, nullable=False),
+)
+
+DEMANDS = table(
+    "exchange_demands",
+    Column("id", String(128), primary_key=True),
+    Column("document", LargeBinary, nullable=False),
+    Column("changed_at", INSTANT, nullable=False),
 )

@@ -36,6 +36,7 @@ from guantong.web.connect_actions import (
     replay_source,
 )
 from guantong.web.contract_actions import confirm_duty, request_transfer, say_in_negotiation, say_in_transfer
+from guantong.web.demand_actions import list_demands, match_demands, publish_demand, withdraw_demand
 from guantong.web.edge_actions import invite_edge, list_edges, remove_edge
 from guantong.web.evidence_actions import package, trust, verify
 from guantong.web.figure_actions import (
@@ -530,6 +531,20 @@ ACTIONS: tuple[Action, ...] = (
         move_in,
     ),
     Action("/guests/revoke", "End what was shared as a guest", (Field("guest"), Field("share")), revoke_moved),
+    Action(
+        "/demands/publish",
+        "Publish a dataset that is wanted",
+        (
+            Field("id"),
+            Field("title"),
+            Field("wanted", many=True),
+            *(Field(one, False) for one in ("purpose", "from", "until")),
+        ),
+        publish_demand,
+    ),
+    Action("/demands/list", "Datasets that are wanted, here or by a partner", (Field("partner", False),), list_demands),
+    Action("/demands/withdraw", "Want a dataset no more", (Field("id"),), withdraw_demand),
+    Action("/demands/match", "Own datasets that serve a partner's demands", (Field("partner"),), match_demands),
     Action("/edges/invite", "A one-time code for a gateway in the machine network", (), invite_edge),
     Action("/edges/list", "Gateways and how far they are", (), list_edges),
     Action("/edges/remove", "A gateway may not deliver any more", (Field("edge"),), remove_edge),
