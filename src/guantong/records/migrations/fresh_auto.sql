@@ -590,6 +590,13 @@ CREATE TABLE exchange_credentials_issued (
 	PRIMARY KEY (participant, place)
 );
 CREATE INDEX exchange_credentials_issued_holder ON exchange_credentials_issued (participant, holder, kind);
+CREATE TABLE exchange_demands (
+	participant VARCHAR(255) NOT NULL, 
+	id VARCHAR(128) NOT NULL, 
+	document BLOB NOT NULL, 
+	changed_at BIGINT NOT NULL, 
+	PRIMARY KEY (participant, id)
+);
 CREATE TABLE exchange_duties (
 	participant VARCHAR(255) NOT NULL, 
 	agreement_id VARCHAR(128) NOT NULL, 

@@ -109,6 +109,14 @@ def upgrade() -> None:
         batch_op.create_index("exchange_credentials_issued_holder", ["participant", "holder", "kind"], unique=False)
 
     op.create_table(
+        "exchange_demands",
+        sa.Column("participant", sa.String(length=255), nullable=False),
+        sa.Column("id", sa.String(length=128), nullable=False),
+        sa.Column("document", sa.LargeBinary(), nullable=False),
+        sa.Column("changed_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("participant", "id"),
+    )
+    op.create_table(
         "exchange_duties",
         sa.Column("participant", sa.String(length=255), nullable=False),
         sa.Column("agreement_id", sa.String(length=128), nullable=False),
@@ -576,6 +584,7 @@ def downgrade() -> None:
 
     op.drop_table("exchange_flows")
     op.drop_table("exchange_duties")
+    op.drop_table("exchange_demands")
     with op.batch_alter_table("exchange_credentials_issued", schema=None) as batch_op:
         batch_op.drop_index("exchange_credentials_issued_holder")
 
