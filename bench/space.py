@@ -274,6 +274,7 @@ def play(folder: Path, say: Any) -> dict[str, Any]:
         supplier.types("datasets", "define", "spindle", "--title", "Spindle load")
         supplier.types("rights", "state", "spindle", "--source", "own production", "--evidence", "mill 4")
         supplier.types("govern", "grade")
+        supplier.types("rehearse", "spindle", "--visible-to", customer.did)
         supplier.types("products", "offer", "spindle", "--title", "Spindle load", "--visible-to", customer.did)
         took("offer")
         address = "https://" + seat["participant"].removeprefix("did:web:").replace(":", "/").replace("%3A", ":")
