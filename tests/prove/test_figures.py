@@ -212,6 +212,32 @@ async def test_a_figure_of_figures_verifies_offline_through_all_that_it_cites(se
     assert changed.verdict == "wrong"
 
 
+async def test_a_commitment_that_the_seller_leaves_out_of_the_stretch_is_seen(seller: Any) -> None:
+    house, keep, figures = seller
+    for position, tables in enumerate(
+        (
+            {"measurements": measurements([10.0, 10.02], position=1)},
+            {"readings": readings((1, 0, "ACTIVE"), position=2)},
+            {"measurements": measurements([9.98, 10.01], position=4)},
+        )
+    ):
+        await stored(keep, house.did, (1, 2, 4)[position], **tables)
+    await figures.define(house.did, CPK)
+    bundle = (await figures.make(house.did, "bore", *WINDOW)).proof
+    trust = parse_trust(await house.prove.trust_lines(house.did))
+    whole = check_bundle(bundle, trust)
+    left_out = orjson.loads(orjson.dumps(bundle))
+    (beside,) = [at for at, one in enumerate(bundle["figure"]["commits"]) if one["table"] == "readings"]
+    for commits in (left_out["figure"]["commits"], left_out["commits"]):
+        del commits[beside]
+    hidden = figure_proof.Checked()
+    figure_proof._check_commits(left_out, left_out["figure"], house.did, trust, hidden, left_out["entry"])
+
+    assert whole.problems == []
+    assert whole.covers == {"first": 1, "last": 4, "uncovered": 1, "stretches": [[3, 3]]}  # position 3 had no rows
+    assert hidden.covers == {"first": 1, "last": 4, "uncovered": 2, "stretches": [[2, 3]]}
+
+
 async def test_a_figure_of_before_a_rotation_stays_good_and_one_that_the_old_key_signs_later_is_wrong(
     seller: Any, customer: House, tmp_path: Path
 ) -> None:

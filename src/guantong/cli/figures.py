@@ -300,6 +300,13 @@ def _checked(found: Any) -> str:
             if found["problems"]
             else f"{found['opened']} draws, none wrong: with 95 % confidence at most {share:.2%} is wrong."
         )
+    if covers := found.get("covers"):
+        first, last, missing = covers["first"], covers["last"], covers["uncovered"]
+        parts.append(
+            f"列明的承诺覆盖日志位置 {first} 至 {last}，其间 {missing} 个位置不在任何承诺之中。"
+            if zh
+            else f"The commitments named span log positions {first} to {last}; {missing} in between are in none of them."
+        )
     parts.append(
         "\n".join(
             ["抽查不能说明：" if zh else "Not shown:", *(f"· {one['zh' if zh else 'en']}" for one in found["notShown"])]

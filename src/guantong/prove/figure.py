@@ -48,8 +48,8 @@ NOT_SHOWN: tuple[tuple[str, str], ...] = (
         "传感器如实反映了实际情况，计量未被绕过",
     ),
     (
-        "that no commitment was left out, beyond the chunks of the commitments that are named",
-        "除列明的承诺之外，没有遗漏其他承诺",
+        "that nothing was left out in the log positions that no named commitment covers, or of a commitment that was named and not opened",
+        "列明的承诺未覆盖的日志位置，以及已列明但未打开的承诺之中，是否另有遗漏",
     ),
 )
 """What a challenge does not show, in English and Chinese; every result carries it."""
@@ -146,6 +146,9 @@ class Checked:
     """What the share is of: ``positions`` or ``contributions``."""
     committed_before: str = ""
     """When the newest commitment used was witnessed at the latest, or the time it states."""
+    covers: Mapping[str, Any] = field(default_factory=dict)
+    """Log positions that the named commitments span: ``first``, ``last``, and how many in between are in none (``uncovered``, with the
+    first 50 ``stretches``). Positions without rows, such as that a connection was lost, belong there too."""
     seed: str = ""
     witnessed: bool = False
     cites: list[Checked] = field(default_factory=list)
@@ -175,6 +178,7 @@ class Checked:
             "bound": self.bound,
             "weighted": self.weighted,
             "committedBefore": self.committed_before,
+            "covers": dict(self.covers),
             "seed": self.seed,
             "witnessed": self.witnessed,
             "cites": [one.document() for one in self.cites],

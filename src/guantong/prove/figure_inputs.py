@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Inputs"]
 
 _CACHED = 8
+_BESIDE = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +200,34 @@ class Inputs:
             }
             for entry in order
         ]
-        return units, commits
+        return units, commits + await self._between(participant, rows)
+
+    async def _between(self, participant: str, used: Mapping[int, Row]) -> list[dict[str, Any]]:
+        """The other commitments over the stretch of the log that the used ones span, so that a buyer sees which of it is in none.
+
+        None at all where there are more than :data:`_BESIDE` of them: then the result says that so much was left out.
+        """
+        if not used:
+            return []
+        low, high = min(row["first"] for row in used.values()), max(row["last"] for row in used.values())
+        found = await self._records.rows(
+            select(CHUNKS.c.entry, CHUNKS.c.source_table, CHUNKS.c.root, func.length(CHUNKS.c.leaves).label("size"))
+            .where(and_(CHUNKS.c.participant == participant, CHUNKS.c.last >= low, CHUNKS.c.first <= high))
+            .order_by(CHUNKS.c.entry)
+            .limit(_BESIDE + len(used) + 1)
+        )
+        beside = [row for row in found if row["entry"] not in used]
+        if len(beside) > _BESIDE:
+            return []
+        return [
+            {
+                "entry": int(row["entry"]),
+                "table": row["source_table"],
+                "chunks": int(row["size"]) // HASH_BYTES,
+                "root": "sha256:" + bytes(row["root"]).hex(),
+            }
+            for row in beside
+        ]
 
     async def _pieces(self, participant: str, table: str, stream: str, window: Window) -> list[_Piece]:
         stretches = await self._records.rows(

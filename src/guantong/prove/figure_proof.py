@@ -503,6 +503,7 @@ def _check_commits(
     if len(proofs) != len(figure["commits"]):
         raise Wrong("a commitment lacks its proof")
     latest = ""
+    spans: list[tuple[int, int]] = []
     newer = _newer(bundle, "commits") or [""] * len(proofs)
     for one, shown, again in zip(figure["commits"], proofs, newer, strict=True):
         data = str(shown["leaf"]).encode("utf-8")
@@ -516,7 +517,27 @@ def _check_commits(
         if index >= made_index:
             raise Wrong("a commitment came after the figure")
         latest = max(latest, iso(witnessed) if witnessed is not None else str(leaf["at"]))
+        spans.append((int(body["first"]), int(body["last"])))
     checked.committed_before = latest
+    checked.covers = _covered(spans)
+
+
+def _covered(spans: Sequence[tuple[int, int]]) -> dict[str, Any]:
+    """Which positions of the seller's log the commitments span, and which in between are in none of them."""
+    if not spans:
+        return {}
+    holes: list[list[int]] = []
+    reached = min(first for first, _ in spans) - 1
+    for first, last in sorted(spans):
+        if first > reached + 1:
+            holes.append([reached + 1, first - 1])
+        reached = max(reached, last)
+    return {
+        "first": min(first for first, _ in spans),
+        "last": reached,
+        "uncovered": sum(end - start + 1 for start, end in holes),
+        "stretches": holes[:50],
+    }
 
 
 def _check_challenge(
