@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -34,10 +33,9 @@ LIMIT = 4096
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def host(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Node]:
     folder = tmp_path_factory.mktemp("host")
-    node = Node(load({"node.directory": folder, "node.name": "Liu", "web.port": 0}, environment={}))
-    node.exchange.hosting.settings = replace(
-        node.exchange.settings, guest_file_bytes=LIMIT, guest_total_bytes=3 * LIMIT
-    )
+    values = {"node.directory": folder, "node.name": "Liu", "web.port": 0}
+    limits = {"exchange.guest-file-bytes": LIMIT, "exchange.guest-total-bytes": 3 * LIMIT}
+    node = Node(load({**values, **limits}, environment={}))
     await node.start()
     await node.serve()
     yield node

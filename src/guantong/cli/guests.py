@@ -118,7 +118,7 @@ def guests_revoke(place: Place, guest: str, share: str) -> None:
 )
 @at_node
 def move_in(place: Place, papers: Path, passphrase: str) -> None:
-    """Move from a customer's guest page to this node, with key, contracts and proofs (the page's “Take along”).
+    """Move from a customer's guest page to this node, with key, contracts and proofs (what the page saves at "Take along").
 
     从客户节点的访客页面迁入本节点，携密钥、合约和证明（页面的“带走”所存文件）。
     """
