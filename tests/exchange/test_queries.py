@@ -59,7 +59,9 @@ async def firms(companies: Callable[..., Any], agreed: Callable[..., Any]) -> tu
     async def contract(document: dict[str, Any], **changes: Any) -> str:
         signed = asker.exchange.queries.sign(asker.did, document)
         approved = await owner.exchange.queries.approve(owner.did, signed.document())
-        policy = bound({"permission": [{"action": "use"}]}, QUERY_TERM, approved.template.digest)
+        floor = changes.pop("floor", None)
+        rule = {"action": "use", "constraint": [floor] if floor else []}
+        policy = bound({"permission": [rule]}, QUERY_TERM, approved.template.digest)
         return str(await agreed(owner, asker, policy=policy, **changes))
 
     return owner, asker, contract
@@ -271,14 +273,19 @@ async def test_shifting_parameters_that_would_single_out_a_few_are_refused_by_wh
 async def test_under_a_contract_on_a_template_no_row_leaves(firms: Any) -> None:
     owner, asker, contract = firms
     agreement = await contract(MEANS)
+    floor = {"leftOperand": "https://w3id.org/guantong/ns/aggregationFloor", "operator": "gteq", "rightOperand": "6"}
+    above = await contract({**MEANS, "version": "2"}, floor=floor, id="b", dataset_id="d:b")
+    met = await contract({**MEANS, "version": "3", "min_group": 6}, floor=floor, id="c", dataset_id="d:c")
+    with pytest.raises(Refused, match="at least 6"):
+        await ask_template(asker.exchange, asker.did, above, {"model": "box"})
+    assert (await ask_template(asker.exchange, asker.did, met, {"model": "box"})).num_rows == 3
 
     for given in ({}, {"model": "box' OR 1=1 --"}, {"model": "box", "statement": "SELECT 1"}):
         with pytest.raises(Refused, match="parameters"):
             await ask_template(asker.exchange, asker.did, agreement, given)
 
-    await owner.exchange.queries.withdraw(
-        owner.did, (await owner.exchange.queries.templates(owner.did))[0].template.digest
-    )
+    (used,) = (one for one in await owner.exchange.queries.templates(owner.did) if one.template.version == "1")
+    await owner.exchange.queries.withdraw(owner.did, used.template.digest)
     with pytest.raises(Refused, match="digest"):
         await ask_template(asker.exchange, asker.did, agreement, {"model": "box"})
 

@@ -289,6 +289,7 @@ class DataPlane:
             self.facts(participant, transfer, agreement),
             uses=uses,
             purposes=frozenset(_purposes(purpose)),
+            floor=await self._deliveries.floor(participant, agreement) if "floor" in terms.needs else 1,
             rows=await counter(participant, _counter("rows", agreement)) if "rows" in terms.limits else 0,
             bytes=await counter(participant, _counter("bytes", agreement)) if "bytes" in terms.limits else 0,
         )

@@ -65,6 +65,14 @@ class Deliveries:
         marking = stated(agreement.agreement, FINGERPRINT_TERM)
         return self._marks.marked(participant, agreement.id, marking, rows) if marking else rows
 
+    async def floor(self, participant: str, agreement: Agreement) -> int:
+        """Fewest units that a delivered row stands for: the smallest group of the contract's template, 1 for rows as they are."""
+        template = stated(agreement.agreement, QUERY_TERM)
+        if not template:
+            return 1
+        signed = await self._queries.template(participant, template)
+        return max(signed.template.min_group, self._hosting.settings.query_min_group)
+
     def dataset(
         self, participant: str, dataset_id: str, start: int | None, end: int | None
     ) -> AsyncIterator[pa.RecordBatch]:

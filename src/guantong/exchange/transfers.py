@@ -13,6 +13,7 @@ from guantong.base.canonical import b64url, sha256
 from guantong.base.clock import NS
 from guantong.base.errors import Refused, Retryable
 from guantong.exchange import transfer as machine
+from guantong.exchange.deliveries import FINGERPRINT_TERM, QUERY_TERM, stated
 from guantong.exchange.facts import MODES
 from guantong.exchange.hosting import Hosting, checked_address, in_path
 from guantong.exchange.messages import check, content_digest, data_address, message, token_of
@@ -291,6 +292,9 @@ class Transfers:
         own = (*FORMATS, *BROKER_FORMATS) if self.hosting.settings.brokers else FORMATS
         if process.format not in (own if served is None else served):
             return ("termination", f"the format {process.format[:100]} is not offered")
+        if served is not None and any(stated(agreement.agreement, term) for term in (QUERY_TERM, FINGERPRINT_TERM)):
+            # the rows would pass by what the contract promises of them
+            return ("termination", "another data plane neither runs query templates nor marks copies")
         if process.format != PULL and served is None:
             from guantong.exchange.push import check_target
 
