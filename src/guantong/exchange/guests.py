@@ -135,12 +135,20 @@ class Guests:
         if share.state != "shared" or purpose not in allowed:
             raise Refused("exchange.guest-not-shared", share=share.file, purpose=purpose[:80])
         assert self.kept is not None
-        async with self._records.step(participant) as step:
-            # the writer looks again: a revocation that came meanwhile wins
-            step.update(
-                GUEST_SHARES, {"id": share.id}, {"uses": share.uses + 1, "used_at": step.at}, expect={"state": "shared"}
-            )
-            step.record(Entry(GUEST_USED, {"guest": share.guest, "share": share.id, "purpose": purpose, "by": by}))
+        try:
+            async with self._records.step(participant) as step:
+                # the writer looks again: a revocation that came meanwhile wins, and two uses at once count twice
+                step.update(
+                    GUEST_SHARES,
+                    {"id": share.id},
+                    {"uses": share.uses + 1, "used_at": step.at},
+                    expect={"state": "shared", "uses": share.uses},
+                )
+                step.record(Entry(GUEST_USED, {"guest": share.guest, "share": share.id, "purpose": purpose, "by": by}))
+        except Retryable as error:
+            if error.code != "records.conflict":
+                raise
+            return await self.use(participant, share_id, purpose, by=by)
         return await self.kept.rows(share.guest, share.source)
 
     # -- what there is
