@@ -271,3 +271,33 @@ def provider_signature(company, proposal):
     from guantong.base.canonical import b64, canonical_bytes
 
     return b64(company.identity.evidence_key.sign(canonical_bytes(proposal)))
+
+
+async def test_people_propose_answer_and_end_with_actions_that_pages_and_commands_use(live):
+    from types import SimpleNamespace
+
+    from guantong.web.amendment_actions import AMENDMENT_ACTIONS
+    from guantong.web.ask import Ask
+
+    provider, consumer, agreement, _ = live
+    acts = {action.path: action for action in AMENDMENT_ACTIONS}
+
+    async def act(company, path, **fields):
+        rooms = SimpleNamespace(exchange=company.exchange, participant=company.did)
+        assert set(fields) <= {field.name for field in acts[path].fields}
+        return await acts[path].run(rooms, Ask({}, fields))
+
+    with pytest.raises(GuantongError):
+        await act(provider, "/contracts/amend", agreement=agreement, policy="[]")
+    made = await act(provider, "/contracts/amend", agreement=agreement, policy=json.dumps(FEWER), reason="fewer")
+    await arrived(consumer, agreement)
+    done = await act(consumer, "/contracts/amendments/answer", proposal=made["proposal"], verdict="accept")
+    assert done["state"] == "accepted"
+    await settled(provider, made["proposal"], "accepted")
+    await act(consumer, "/contracts/end", agreement=agreement, reason="enough")
+    listed = await act(consumer, "/contracts/amendments/list", agreement=agreement)
+    assert [(one["kind"], one["reason"]) for one in listed["proposals"]] == [("amend", "fewer"), ("end", "enough")]
+    assert listed["problems"] == []
+    assert await act(provider, "/planes/list") == {"planes": []}
+    with pytest.raises(GuantongError):
+        await act(provider, "/planes/serve", dataset="d", plane="none")

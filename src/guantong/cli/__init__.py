@@ -1,6 +1,7 @@
 """The command line: ``guantong ...``. Each command says what it does in both languages and loads what it needs when it runs."""
 
 from guantong.cli import (
+    amending,
     audit,
     data,
     demands,
@@ -23,6 +24,7 @@ from guantong.cli import (
 from guantong.cli.root import main
 
 __all__ = [
+    "amending",
     "audit",
     "data",
     "demands",

@@ -5,8 +5,8 @@ Every action needs a session and its token (``X-CSRF-Token``, or ``_csrf`` in a 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -25,6 +25,8 @@ from guantong.web.account_actions import (
     print_invoice,
     propose_resolution,
 )
+from guantong.web.action import Action, Field
+from guantong.web.amendment_actions import AMENDMENT_ACTIONS
 from guantong.web.ask import Ask, go, not_found, text, texts
 from guantong.web.connect_actions import (
     describe_source,
@@ -79,28 +81,6 @@ from guantong.web.space_actions import (
 from guantong.web.value_actions import add_rate, appraise, read_meters, state_supply, survive
 
 __all__ = ["ACTIONS", "Action", "Field"]
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """One value that an action takes."""
-
-    name: str
-    required: bool = True
-    many: bool = False
-    limit: int = 2000
-
-
-@dataclass(frozen=True, slots=True)
-class Action:
-    """One row of the table."""
-
-    path: str
-    summary: str
-    fields: tuple[Field, ...]
-    run: Callable[[Rooms, Ask], Awaitable[Any]]
-    fragment: str = ""
-    """Piece of a page that shows the result; without one the browser goes on to ``next``."""
 
 
 # ---- connect
@@ -444,6 +424,7 @@ ACTIONS: tuple[Action, ...] = (
         (Field("agreement"), Field("purpose", required=False)),
         receive,
     ),
+    *AMENDMENT_ACTIONS,
     Action(
         "/contracts/duty",
         "Say that a duty of ours was fulfilled",
