@@ -2,7 +2,7 @@
 
 A proposal is one canonical JSON text (RFC 8785) signed by who makes it; the other side signs a statement that names the proposal and its
 signature by their digests. An amendment holds with both signatures; an end holds with its own, and the statement says that it was heard.
-Published in ``docs/reference/amendments.md``; a plain Dataspace Protocol connector never meets these messages.
+Published in ``docs/amendments.md``; a plain Dataspace Protocol connector never meets these messages.
 """
 
 from __future__ import annotations
