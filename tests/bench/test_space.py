@@ -44,7 +44,8 @@ def test_a_story_in_which_something_is_wrong_is_called_wrong() -> None:
         "rows": ROWS,
         "verify_exit": 0,
         "relayed": [("zhou-gears", True)],
-        "revoked": True,
+        "revoked": [0, 1],
+        "revoked_told": "exchange.answer-unusable: refused",
         "typed": shown(PAGES[0].read_text("utf-8")),
     }
     bad = {
@@ -56,7 +57,7 @@ def test_a_story_in_which_something_is_wrong_is_called_wrong() -> None:
         "rows": ROWS - 1,
         "verify_exit": 1,
         "relayed": [("zhou-gears", False)],
-        "revoked": False,
+        "revoked": [0, 0],
         "typed": {},
     }
 

@@ -199,7 +199,7 @@ async def test_who_was_revoked_is_disconnected_and_relayed_no_more(scene):
     answer = await supplier.network.request("GET", f"{supplier.address}/.well-known/dspace-version")
     document = await supplier.network.request("GET", f"{supplier.address}/did.json")
 
-    assert answer.status == 503
+    assert answer.status == 403
     assert document.status == 200  # what it signed can still be checked
     with pytest.raises(Refused):
         await leader.exchange.relay.claim(leader.did, {**scene_claim(scene), "code": ""})

@@ -361,14 +361,19 @@ class Relay:
     # -- the request of a partner
 
     async def forward(self, participant: str, request: Asked) -> Answer:
-        """The company's answer to a request. Raises Retryable ``exchange.relay-away``, Refused ``exchange.participant-unknown``."""
+        """The company's answer to a request.
+
+        Raises Retryable ``exchange.relay-away``, Refused ``exchange.participant-unknown``, ``exchange.relay-refused`` once it has ended.
+        """
         name, path = request.path_params["name"], "/" + request.path_params["path"]
         known = self._known.get((participant, name))
         if known is None or not passes(path) or request.method not in _METHODS:
             raise Refused("exchange.participant-unknown", participant=f"{name[:60]}{path[:60]}")
         settings = self._hosting.settings
         link = self._links.get((participant, name))
-        if link is None or known["state"] != "hosted" or len(link.lanes) >= settings.relay_in_flight:
+        if known["state"] != "hosted":
+            raise Refused("exchange.relay-refused", reason="the membership of this company was ended")
+        if link is None or len(link.lanes) >= settings.relay_in_flight:
             raise Retryable("exchange.relay-away", name=name)
         lane = link.lane(settings.relay_idle_s)
         sending: asyncio.Task[None] | None = None
