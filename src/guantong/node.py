@@ -185,7 +185,6 @@ class Node:
         self.http: Http = http if http is not None else self._own_http  # type: ignore[assignment]
         url = config["node.records"] or f"sqlite:///{self.directory / 'records.db'}"
         self.records = Records(url, self.clock, random=random, inline=inline)
-        self.records.with_sm3 = prove_settings.sm3_digests
         self._migrate = migrate
         self.outbox = Outbox(self.records, self.clock, config.section("outbox", OutboxSettings))
         self.keep = Keep(
@@ -207,6 +206,7 @@ class Node:
         self.edges = Edges(self.records, self.keep, self.clock)
         self.fuse = Fuse(self.records, self.keep, self.clock, config.section("fuse", FuseSettings))
         self.govern = Govern(self.records, self.clock, config.section("govern", GovernSettings))
+        self.records.with_sm3 = prove_settings.sm3_digests or "sm3" in self.govern.digests()
         self.describe = Describe(
             self.records,
             self.keep,

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from guantong.base.errors import ConfigProblem
 from guantong.govern.model import LEVELS, Impact, QualityInputs, SubjectFacts
-from guantong.govern.pack import load_packs, read_pack
+from guantong.govern.pack import _TEXTS, Packs, load_packs, read_pack
 from guantong.govern.quality import score_quality, wilson
 from guantong.govern.rules import fuse_grades, grade, level_of, max_level
 
@@ -230,6 +230,17 @@ def test_every_rule_has_both_languages_and_source():
         assert any("\u4e00" <= character <= "\u9fff" for character in rule.text_zh)
         assert rule.source
         assert rule.version
+
+
+def test_a_pack_may_ask_for_sm3_digests_in_the_evidence_log_and_for_no_other():
+    row = '[[rule]]\nid = "a"\nthen = { digest = "%s" }\n'
+    texts = "".join(f'{name} = ""\n' for name in _TEXTS if name not in ("id", "evidence"))
+    asked = read_pack("mine", f'[defaults]\n{texts}evidence = "inference"\n' + row % "sm3")
+
+    assert Packs({"mine/a": asked[0]}).digests() == {"sm3"}
+    assert PACKS.digests() == frozenset(), "no shipped pack asks for it"
+    with pytest.raises(ConfigProblem):
+        read_pack("mine", f'[defaults]\n{texts}evidence = "inference"\n' + row % "md5")
 
 
 def test_a_pack_without_an_evidence_mark_is_refused():

@@ -35,6 +35,10 @@ class Packs:
         """The rule ``pack/id``; KeyError if there is none."""
         return self.rules[name]
 
+    def digests(self) -> frozenset[str]:
+        """Further digests that rules ask of the evidence log beside SHA-256: ``then = { digest = "sm3" }`` (GM/T, not a certified module)."""
+        return frozenset(str(rule.then["digest"]) for rule in self.rules.values() if "digest" in rule.then)
+
     def unverified(self, refs: tuple[str, ...]) -> tuple[str, ...]:
         """Those of the references whose rule no person has verified."""
         return tuple(ref for ref in refs if not self.rules[ref.rpartition("@")[0]].verified_by)
@@ -63,6 +67,8 @@ def read_pack(name: str, text: str) -> list[Rule]:
             raise ConfigProblem(
                 "govern.pack-broken", pack=name, reason=f"{row['id']}: verified_by and verified_on go together"
             )
+        if merged.get("then", {}).get("digest", "sm3") != "sm3":
+            raise ConfigProblem("govern.pack-broken", pack=name, reason=f"{row['id']}: the only further digest is sm3")
         seen.add(row["id"])
         rules.append(Rule(pack=name, when=merged.get("when", {}), then=merged.get("then", {}), **known))
     return rules

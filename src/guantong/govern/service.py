@@ -120,6 +120,10 @@ class Govern:
 
     # rules
 
+    def digests(self) -> frozenset[str]:
+        """Further digests that the loaded packs ask of the evidence log."""
+        return self._packs.digests()
+
     @property
     def rules(self) -> Sequence[Rule]:
         """Every rule of the loaded packs."""
