@@ -235,6 +235,12 @@ async def test_groups_of_few_units_are_suppressed_and_what_is_new_is_not_singled
     (job,) = await jobs(owner)
     assert job.facts["suppressed"] == 1
 
+    # where nothing is large enough, the answer has no rows
+    owner.table, whole = owner.table.slice(0, 6), owner.table
+    few = await contract(template("SELECT count(*) AS n FROM data"), id="few", dataset_id="d:few")
+    assert (await ask_template(asker.exchange, asker.did, few, {})).to_pylist() == []
+    owner.table = whole
+
     # a part that came since would be the difference of the two answers
     new = pa.Table.from_pylist([{**owner.table.to_pylist()[0], "serial": "S999"}], owner.table.schema)
     owner.table = pa.concat_tables([owner.table, new])

@@ -287,7 +287,7 @@ class Queries:
         kept = [place for place, sets in enumerate(groups) if all(len(one) >= floor for one in sets)]
         facts["rules"]["group"] = f"{len(kept)} of {len(groups)} groups have {floor} units or more"
         facts["suppressed"] = len(groups) - len(kept)
-        answer = answer.take(kept)
+        answer = _at(answer, kept)
         if answer.num_rows > template.max_rows:
             raise _denied("rows", f"{answer.num_rows} rows of at most {template.max_rows}")
         if answer.nbytes > template.max_bytes:
@@ -516,6 +516,12 @@ def _hash(table: pa.Table) -> str:
     with pa.ipc.new_stream(sink, whole.schema) as writer:
         writer.write_table(whole)
     return "sha256:" + sha256(sink.getvalue().to_pybytes()).hex()
+
+
+def _at(table: pa.Table, places: list[int]) -> pa.Table:
+    import pyarrow as pa
+
+    return table.take(pa.array(places, pa.int64()))
 
 
 def _empty(table: pa.Table) -> pa.RecordBatch:
