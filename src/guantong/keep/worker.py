@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import IO, Any
@@ -33,7 +33,7 @@ GRACE_S = 2.0
 LOOK_S = 0.25
 ROOM_BYTES = 256 * 1024**2
 """Memory of the process itself beside that of its queries."""
-_OF_STATEMENTS = {"syntax": syntax, "written": written}
+_OF_STATEMENTS: Mapping[str, Callable[..., Any]] = {"syntax": syntax, "written": written}
 
 
 def answer(engine: Engine, views: Mapping[str, View], guard: Guard, kind: str, arguments: Mapping[str, Any]) -> Any:
