@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -129,9 +131,15 @@ def test_a_figure_is_made_challenged_exported_and_verified_and_debts_are_netted_
     stranger = run("figure", "verify", str(bundle), code=6)
     listed = run("figure", "list", *place)
     netted = run("netting", "clear", str(debts), *place)
+    found = run("audit", "search", "--kind", "prove.figure-made", *place)
+    told = CliRunner().invoke(main, ["audit", "search", "--kind", "prove.figure-made", "--csv", *place])
+    (row,) = csv.DictReader(io.StringIO(told.stdout))
 
     assert (made["value"], made["coverage"], made["unit"]) == ("0.666667", "1.000000", "1")
     assert (checked["verdict"], checked["opened"], checked["problems"]) == ("clean", 20, [])
     assert (stranger["verdict"], stranger["problems"]) == ("signer-unknown", [])
     assert [one["id"] for one in listed["definitions"]] == ["shift"]
+    assert (
+        [one["body"]["figure"] for one in found["entries"]] == [json.loads(row["body"])["figure"]] == [made["figure"]]
+    )
     assert [(one["currency"], one["cancelled"]) for one in netted["certificates"]] == [("CNY", "800"), ("EUR", "0")]
