@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from guantong.base.errors import ConfigProblem
 from guantong.connect.model import Interface, Property
-from guantong.connect.rules import address_parts
+from guantong.connect.rules import address_parts, digits_in
 
 __all__ = ["ENTITIES", "Block", "Item", "address", "blocks", "item_of", "value_of"]
 
@@ -83,7 +83,13 @@ def address(base: str) -> tuple[str, int, int]:
     parts = address_parts(base)
     unit = parts.path.strip("/") or "1"
     port = parts.port or 502
-    if parts.scheme != "modbus+tcp" or not parts.hostname or not port or not unit.isdigit() or int(unit) > 255:
+    if (
+        parts.scheme != "modbus+tcp"
+        or not parts.hostname
+        or not port
+        or (digits_in(unit, 3) or 0) > 255
+        or digits_in(unit, 3) is None
+    ):
         raise ConfigProblem("connect.address-unusable", base=base, reason="modbus+tcp://host:502/1/ is expected")
     return parts.hostname, port, int(unit)
 
@@ -114,7 +120,8 @@ def item_of(item: Property, interface: Interface) -> Item | None:
     quantity = asked.get("quantity") or asked.get("length")
     kind = terms.get("modv_type", "").strip().lower().rpartition(":")[2]
     bit = item.term("bit")
-    count = int(quantity) if quantity and quantity.isdigit() else _TYPES[kind][0] if kind in _TYPES else 1
+    asked_for = digits_in(quantity, 5)
+    count = asked_for if asked_for is not None else _TYPES[kind][0] if kind in _TYPES else 1
     if function <= 2:
         kind, count = "boolean", 1
     elif bit is not None:
@@ -137,6 +144,7 @@ def item_of(item: Property, interface: Interface) -> Item | None:
             "connect.address-unusable", base=href[:200], reason="a register between 0 and 65535 is expected"
         )
     polling = terms.get("modv_pollingTime") or interface.term("interval_ms")
+    period = _number(polling)
     return Item(
         item.key,
         unit,
@@ -148,8 +156,8 @@ def item_of(item: Property, interface: Interface) -> Item | None:
         _true(terms.get("modv_mostSignificantWord"), default=True),
         _number(item.term("scale")),
         _number(item.term("offset")),
-        int(bit) if bit is not None and bit.isdigit() else None,
-        max(10, int(float(polling))) if polling else 1_000,
+        digits_in(bit, 2),
+        min(max(10, int(period)), 86_400_000) if period is not None and math.isfinite(period) else 1_000,
     )
 
 

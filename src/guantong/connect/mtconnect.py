@@ -57,7 +57,7 @@ class Parts:
         length = None
         for line in bytes(self._data[start:head_end]).split(b"\n"):
             name, _, value = line.partition(b":")
-            if name.strip().lower() == b"content-length" and value.strip().isdigit():
+            if name.strip().lower() == b"content-length" and value.strip().isdigit() and len(value) < 20:
                 length = int(value.strip()[:12])
         body = head_end + gap
         if length is None:  # no length: up to the next boundary

@@ -9,7 +9,7 @@ from urllib.parse import SplitResult, urlsplit
 from guantong.base.errors import ConfigProblem
 from guantong.connect.model import Property
 
-__all__ = ["address_parts", "holes", "names_of", "out_of_tolerance", "units_of"]
+__all__ = ["address_parts", "digits_in", "holes", "names_of", "out_of_tolerance", "units_of"]
 
 
 def address_parts(url: str) -> SplitResult:
@@ -20,6 +20,11 @@ def address_parts(url: str) -> SplitResult:
     except ValueError as error:
         raise ConfigProblem("connect.address-unusable", base=url[:200], reason=str(error)) from error
     return parts
+
+
+def digits_in(text: str | None, most: int) -> int | None:
+    """The whole number that ``text`` is, of at most ``most`` digits; None of anything else (``³`` is a digit to Python, too)."""
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) <= most else None
 
 
 def names_of(properties: Iterable[Property]) -> dict[str, dict[str, str | None]]:

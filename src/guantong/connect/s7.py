@@ -58,7 +58,7 @@ def address(base: str) -> tuple[str, int, int, int]:
         or not parts.hostname
         or not port
         or len(place) != 2
-        or not all(one.isdigit() for one in place)
+        or not all(one.isascii() and one.isdigit() and len(one) < 4 for one in place)
     ):
         raise ConfigProblem("connect.address-unusable", base=base, reason="s7://host:102/rack/slot is expected")
     return parts.hostname, port, int(place[0]), int(place[1])

@@ -178,7 +178,9 @@ def readings_of(
     names, types = book.columns()
     kind = read.kind
     sort = types[number] if len(types) else np.zeros(len(spans), np.int64)
-    stamp = np.array([-1 if one.outline.timestamp is None else one.outline.timestamp for one in messages], np.int64)
+    # an unsigned number of 64 bits: what nanoseconds don't reach is no time, and the time of arrival stands in for it below
+    stamps = (one.outline.timestamp for one in messages)
+    stamp = np.array([-1 if one is None or one >> 63 else one for one in stamps], np.int64)
     received = np.array([message.received for message in messages], np.int64)[owner]
     when = np.where(read.timestamp >= 0, read.timestamp, stamp[owner])
     late = (when < 0) | (when > (1 << 62) // _MS)

@@ -142,7 +142,9 @@ def at_path(value: Any, path: str | None) -> Any:
     for step in filter(None, (path or "").split("/")):
         if isinstance(value, Mapping):
             value = value.get(step)
-        elif isinstance(value, list) and step.isdigit() and int(step) < len(value):
+        elif (
+            isinstance(value, list) and step.isascii() and step.isdigit() and len(step) < 10 and int(step) < len(value)
+        ):
             value = value[int(step)]
         else:
             return None

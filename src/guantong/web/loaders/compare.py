@@ -51,7 +51,7 @@ async def compare(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     asked = [
         int(word)
         for word in f"{ask.query.get('ids', '')},{ask.query.get('id', '')}".replace(",", " ").split()
-        if word.isdigit()
+        if word.isascii() and word.isdigit() and len(word) < 10
     ]
     chosen = [known[one] for one in dict.fromkeys(asked) if one in known]
     shown = [one for one in chosen if one.type in ("f64", "i64", "mixed", "")][:MOST]
