@@ -48,7 +48,7 @@ class Wire:
 
 
 WIRES: tuple[Wire, ...] = (
-    Wire("base.Http", "web", "request(...) -> response: the one HTTP client, for connect, exchange and prove"),
+    Wire("base.Http", "web", "request(...) -> response, dial(...) -> socket: client of connect, exchange and prove"),
     Wire("records.Send", "settle", "(participant, message, attempt): brings an invoice to the partner"),
     Wire(
         "connect.Sink", "keep", "take(participant, batch) -> log position; a gateway's place is read back after a crash"
