@@ -301,3 +301,30 @@ async def test_people_propose_answer_and_end_with_actions_that_pages_and_command
     assert await act(provider, "/planes/list") == {"planes": []}
     with pytest.raises(GuantongError):
         await act(provider, "/planes/serve", dataset="d", plane="none")
+
+
+async def test_a_receipt_of_the_amended_text_that_overtakes_the_acceptance_is_taken_when_that_has_come(live, network):
+    """Found by simulated days 73 and 108: the consumer's own proposal was accepted, and it had not heard so yet."""
+    provider, consumer, agreement, pid = live
+    gate = asyncio.Event()
+    real = network.request
+
+    async def held(method, url, **options):
+        if url.endswith("/amendments/answers"):
+            await gate.wait()
+        return await real(method, url, **options)
+
+    network.request = held
+    many = {"permission": [{"action": "use", "constraint": [
+        {"leftOperand": "count", "operator": "lteq", "rightOperand": "9"}]}]}  # fmt: skip
+    one = await consumer.exchange.amendments.propose(consumer.did, agreement, policy=many)
+    await arrived(provider, agreement)
+    await provider.exchange.amendments.decide(provider.did, one, accept=True)
+    await pulled(consumer, pid)
+    await asyncio.sleep(0.1)
+    gate.set()
+    (receipt,) = await provider.exchange.wait_receipts(provider.did, agreement, timeout_s=5)
+
+    assert receipt.state == "acknowledged"
+    new = await consumer.exchange.agreement(consumer.did, agreement)
+    assert receipt.record["agreementHash"] == new.agreement_hash

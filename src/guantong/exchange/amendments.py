@@ -67,6 +67,7 @@ class Amendments:
         self._transfers = transfers
         self._receipts = receipts
         receipts.former = self.former
+        receipts.coming = self.coming
 
     async def start(self) -> None:
         """End the transfers that a stop left open between the end of their agreement and their own."""
@@ -158,6 +159,11 @@ class Amendments:
             for one in await self.all(participant, agreement_id)
             if (one.kind, one.state) == (AMEND, "accepted")
         }
+
+    async def coming(self, participant: str, agreement_id: str) -> set[str]:
+        """Hash of what the agreement would be by a proposal of ours that waits for its answer: the partner may have accepted it."""
+        open_ = await self._open(participant, agreement_id)
+        return {digest(dict(open_.proposal["agreement"]))} if open_ is not None and open_.by == "us" else set()
 
     async def verify(self, participant: str, agreement_id: str) -> tuple[str, ...]:
         """What is wrong with the proofs of an agreement's amendments and its end, each with its id; empty where all hold."""

@@ -123,6 +123,8 @@ class Receipts:
         self._transfers = transfers
         self.former: Former = _never
         """What an agreement was before it was amended."""
+        self.coming: Former = _never
+        """What an agreement would be by a proposal of ours that is not answered yet."""
         self._last: dict[tuple[str, str], tuple[int, str]] = {}
         self._locks: weakref.WeakValueDictionary[tuple[str, str], asyncio.Lock] = weakref.WeakValueDictionary()
         self._pulling: dict[tuple[str, str], asyncio.Future[Mapping[str, Any]]] = {}
@@ -386,6 +388,9 @@ class Receipts:
         if (
             record["agreementHash"] != agreement.agreement_hash or record["policyHash"] != agreement.policy_hash
         ) and record["agreementHash"] not in await self.former(participant, agreement.id):
+            if record["agreementHash"] in await self.coming(participant, agreement.id):
+                # the provider has accepted our amendment and its word is on the way: the record comes again
+                raise Retryable("exchange.wait-ended", pid=str(record["recordId"]), wanted="amended", state="proposed")
             raise _bad("it names another text of the agreement")
         transfer = await self._transfers.processes.of_caller(participant, str(record["consumerProcessId"]), caller)
         if transfer.agreement_id != agreement.id or transfer.role != "consumer":
@@ -456,7 +461,9 @@ class Receipts:
         try:
             return await asyncio.wait_for(asyncio.shield(future), self.hosting.settings.receipt_wait_s)
         except TimeoutError:
-            if name in self._arriving:  # it is on its way and not counted yet: no reason to dispute it, the record comes again
+            if (
+                name in self._arriving
+            ):  # it is on its way and not counted yet: no reason to dispute it, the record comes again
                 raise Retryable("exchange.wait-ended", pid=record_id, wanted="counted", state="arriving") from None
             if self._pulling.get(name) is future:
                 del self._pulling[name]
