@@ -243,6 +243,8 @@ async def test_the_evidence_page_offers_parts_and_the_browser_and_the_part_it_ha
     supplier, customer = world
     checker = await opened(chromium, await supplier.sign_in_link())
     await checker.page.goto(supplier.address + "/evidence?lang=en")
+    code = checker.page.locator("details", has_text=supplier.address + "/verify")
+    assert await code.locator("svg").count() == 1, "a QR code leads to the page"
     form = checker.page.locator('form[action="/evidence/package"]')
     await form.locator("summary").click()
     (transfer,) = await supplier.exchange.transfers(supplier.participant)

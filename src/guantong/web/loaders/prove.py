@@ -40,6 +40,7 @@ async def evidence(rooms: Rooms, ask: Ask) -> dict[str, Any]:
     )
     witnessed = max((one.size for one in view.witnesses), default=0)
     return {
+        "checker": f"{rooms.base_url}/verify",
         "origin": view.origin,
         "size": view.size,
         "behind": view.behind,
