@@ -26,9 +26,9 @@ from guantong.exchange.amendments import AMENDMENT_KIND, Amendments
 from guantong.exchange.catalogue import Shelf, read_catalogue
 from guantong.exchange.dataplane import DataPlane
 from guantong.exchange.deliveries import Deliveries
+from guantong.exchange.demands import Demands
 from guantong.exchange.duties import DUTY_DONE, DUTY_KIND, Duties
 from guantong.exchange.fingerprint import Marks
-from guantong.exchange.demands import Demands
 from guantong.exchange.guests import Guests
 from guantong.exchange.hosting import RECEIPT_KIND, SEND_KIND, Hosted, Hosting, checked_address
 from guantong.exchange.identity import Identity, did_document
