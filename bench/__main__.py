@@ -48,6 +48,12 @@ BENCHES: tuple[Bench, ...] = (
     Bench(
         "space", "three companies found and join a space, one behind a router: the time it takes", (), structured=True
     ),
+    Bench(
+        "guest",
+        "a guest joins in a browser, shares, approves, revokes and moves to a node of its own",
+        (),
+        structured=True,
+    ),
     Bench("flow", "source to durable log to table in 1,000-point batches, and what a commit waits", structured=True),
     Bench("keep", "durable log and tables beside SQLite, deltalake and DuckDB used directly", structured=True),
     Bench("fuse", "rows fused a second", ("--rows", "200000", "--runs", "2")),

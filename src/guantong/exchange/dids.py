@@ -159,16 +159,8 @@ class Resolver:
         """Answer for a participant of this node without asking the network."""
         self._own[document["id"]] = document
 
-    def forget(self, did: str) -> None:
-        """Ask the network the next time, unless it was asked a moment ago (a flood of bad tokens must not become a flood of requests)."""
-        kept = self._kept.get(did)
-        if kept is not None:
-            asked_at = kept[0] - self._settings.did_cache_s
-            if self._clock.monotonic() - asked_at >= self._settings.did_negative_cache_s:
-                del self._kept[did]
-
     async def fresh(self, did: str) -> dict[str, Any] | None:
-        """The document asked for anew, because a key is not in the one we hold; None where that was done too often of late.
+        """The document asked for anew, because a key is not in the one we hold or is another there; None where that was done too often of late.
 
         A subject may rotate its keys at any time, but made-up key ids must not become a flood of requests: 32 at once, then one in
         ``did_negative_cache_s``.

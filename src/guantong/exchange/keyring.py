@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from guantong.base import keychange
-from guantong.base.canonical import b64, b64url, unb64, unb64url
+from guantong.base.canonical import b64, b64url, sha256, unb64, unb64url
 from guantong.base.clock import NS
 from guantong.base.errors import ConfigProblem
 from guantong.base.gm import Sm2Key
@@ -149,7 +149,6 @@ def lost(path: Path, did: str, at: int, *, old: bytes | None = None) -> Keys:
 
     Nothing of the old keys stays listed: whoever may hold them now must not be believed. Raises ConfigProblem ``base.key-unreadable``.
     """
-    number = 2
     changes: tuple[Mapping[str, Any], ...] = ()
     if old is None:
         try:
@@ -157,15 +156,14 @@ def lost(path: Path, did: str, at: int, *, old: bytes | None = None) -> Keys:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigProblem("base.key-unreadable", name=PUBLIC) from error
     if path.exists():  # stolen rather than lost: the history of changes goes on
-        known = _read(path)
-        changes, number = known.changes, len(known.changes) + 2
+        changes = _read(path).changes
     fresh = Ed25519Key.generate()
     statement = keychange.make(did, old, fresh, at, old_key=None)
     return Keys(
         P256Key.generate(),
         fresh,
         Ed25519Key.generate(),
-        token_name=f"token-{number}",
+        token_name=f"token-{sha256(fresh.public).hex()[:8]}",  # how many there were before may not be known any more
         changes=(*changes, statement),
     )
 
