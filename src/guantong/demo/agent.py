@@ -181,8 +181,10 @@ class Agent:
         if self._refused():
             raise web.HTTPServiceUnavailable
         latest = sorted(self._latest.values(), key=lambda item: item.sequence)
-        # a snapshot tells the state; an observation that the ring still holds counts as sent when the ring delivers it
-        only_here = [item for item in latest if item.sequence < self._buffer[0].sequence]
+        # a snapshot tells the state; an observation that the ring still holds counts as sent when the ring delivers it, and one that was
+        # sent before is no new reading when a client asks for the state twice
+        first = self._buffer[0].sequence
+        only_here = [item for item in latest if item.sequence < first and item.sequence not in self._seen]
         return await self._answer(request, latest, counted=only_here)
 
     async def _sample(self, request: web.Request) -> web.StreamResponse:
