@@ -104,45 +104,44 @@ def certificate(folder: Path, addresses: Sequence[str] = (OFFICE,)) -> None:
     )
 
 
-class Scene:
-    """Both networks and what runs in them. Runs inside ``unshare -rn``: this process is in the office."""
+class Networks:
+    """Networks joined by wires, and what runs in them. Runs inside ``unshare -rn``: this process is in the first."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.running: list[subprocess.Popen[bytes]] = []
         self.logs: list[Any] = []
         run("ip", "link", "set", "lo", "up")
-        self.zone = subprocess.Popen(["unshare", "-n", "sleep", "infinity"])
-        self.running.append(self.zone)
-        _until(
-            lambda: Path(f"/proc/{self.zone.pid}/ns/net").readlink() != Path("/proc/self/ns/net").readlink(),
-            "a second network",
-            10,
-        )
-        run("ip", "link", "add", "veth0", "type", "veth", "peer", "name", "veth1", "netns", str(self.zone.pid))
-        run("ip", "addr", "add", f"{OFFICE}/24", "dev", "veth0")
-        run("ip", "link", "set", "veth0", "up")
-        for command in (
-            ("link", "set", "lo", "up"),
-            ("addr", "add", f"{MACHINES}/24", "dev", "veth1"),
-            ("link", "set", "veth1", "up"),
-        ):
-            run(*self.there("ip", *command))
 
-    def there(self, *command: str) -> list[str]:
-        """A command in the machine network."""
-        return ["nsenter", "-t", str(self.zone.pid), "-n", *command]
+    def network(self) -> subprocess.Popen[bytes]:
+        """A further network; the process that holds it."""
+        zone = subprocess.Popen(["unshare", "-n", "sleep", "infinity"])
+        self.running.append(zone)
+        until(
+            lambda: Path(f"/proc/{zone.pid}/ns/net").readlink() != Path("/proc/self/ns/net").readlink(), "a network", 10
+        )
+        run(*self.inside(zone, "ip", "link", "set", "lo", "up"))
+        return zone
+
+    def join(self, here: str, address: str, zone: subprocess.Popen[bytes], there: str, other: str) -> None:
+        """A wire between this network and another, with an address at each end."""
+        run("ip", "link", "add", here, "type", "veth", "peer", "name", there, "netns", str(zone.pid))
+        run("ip", "addr", "add", address, "dev", here)
+        run("ip", "link", "set", here, "up")
+        run(*self.inside(zone, "ip", "addr", "add", other, "dev", there))
+        run(*self.inside(zone, "ip", "link", "set", there, "up"))
+
+    @staticmethod
+    def inside(zone: subprocess.Popen[bytes] | None, *command: str) -> list[str]:
+        """A command in a network; None: in this one."""
+        return [*command] if zone is None else ["nsenter", "-t", str(zone.pid), "-n", *command]
 
     def start(self, name: str, command: Sequence[str], **environment: str) -> subprocess.Popen[bytes]:
         log = (self.folder / f"{name}.log").open("ab")
         self.logs.append(log)
-        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=_clean() | environment)
+        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=clean() | environment)
         self.running.append(process)
         return process
-
-    def wire(self, state: str) -> None:
-        """Put the wire up or down."""
-        run("ip", "link", "set", "veth0", state)
 
     def close(self) -> None:
         for process in reversed(self.running):
@@ -158,19 +157,36 @@ class Scene:
             log.close()
 
 
-def _clean() -> dict[str, str]:
+class Scene(Networks):
+    """The office, where this process is, and the machine network behind one wire."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.zone = self.network()
+        self.join("veth0", f"{OFFICE}/24", self.zone, "veth1", f"{MACHINES}/24")
+
+    def there(self, *command: str) -> list[str]:
+        """A command in the machine network."""
+        return self.inside(self.zone, *command)
+
+    def wire(self, state: str) -> None:
+        """Put the wire up or down."""
+        run("ip", "link", "set", "veth0", state)
+
+
+def clean() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("GUANTONG_")}
 
 
 def run(*command: str, **environment: str) -> str:
     """Run to the end; its output, or the reason it gave."""
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=_clean() | environment, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=clean() | environment, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
     return done.stdout
 
 
-def _until(true: Any, what: str, seconds: float = 60.0) -> None:
+def until(true: Any, what: str, seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         try:
@@ -222,7 +238,7 @@ def play(folder: Path, away_s: float, rate: float, say: Any) -> dict[str, Any]:
 
     def node() -> subprocess.Popen[bytes]:
         process = scene.start("node", [*GUANTONG, "run", "--directory", str(office)], **tls)
-        _until((office / "address").exists, "the node", 60)
+        until((office / "address").exists, "the node", 60)
         return process
 
     def waiting() -> int:
@@ -251,9 +267,9 @@ def play(folder: Path, away_s: float, rate: float, say: Any) -> dict[str, Any]:
         )
         gateway = scene.start("gateway", scene.there(*GUANTONG, "edge", "run", "--directory", str(hall)), **trust)
         time.sleep(1)
-        _until(lambda: waiting() >= 0 and (hall / "log.db-wal").exists(), "the gateway", 60)
-        _until(lambda: offered() > begun() + 3 * rate, "readings", 60)
-        _until(lambda: waiting() <= 3, "the node to have them", 60)
+        until(lambda: waiting() >= 0 and (hall / "log.db-wal").exists(), "the gateway", 60)
+        until(lambda: offered() > begun() + 3 * rate, "readings", 60)
+        until(lambda: waiting() <= 3, "the node to have them", 60)
         say(f"connected: {offered() - begun()} readings offered")
         opened |= opened_towards(first.pid, MACHINES)
         scene.wire("down")
@@ -263,7 +279,7 @@ def play(folder: Path, away_s: float, rate: float, say: Any) -> dict[str, Any]:
             say(f"separated for {time.monotonic() - cut:.0f} s: {waiting()} entries wait")
         held, at_return = waiting(), offered()
         scene.wire("up")
-        _until(lambda: waiting() < held, "the first of them to arrive", 60)
+        until(lambda: waiting() < held, "the first of them to arrive", 60)
         first.send_signal(signal.SIGKILL)
         first.wait()
         (office / "address").unlink(missing_ok=True)
@@ -271,9 +287,9 @@ def play(folder: Path, away_s: float, rate: float, say: Any) -> dict[str, Any]:
         second = node()
         time.sleep(2)
         (folder / "halt").touch()
-        _until((folder / "halted").exists, "the adapter to halt", 20)
+        until((folder / "halted").exists, "the adapter to halt", 20)
         time.sleep(1)
-        _until(lambda: waiting() == 0, "the node to have everything", 120)
+        until(lambda: waiting() == 0, "the node to have everything", 120)
         opened |= opened_towards(second.pid, MACHINES)
         doors = listening(gateway.pid)
         told = json.loads(run(*GUANTONG, "edges", "list", "--directory", str(office), "--json", **tls))["edges"][0]

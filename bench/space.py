@@ -39,7 +39,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from bench.edge import _clean, _until, certificate, run  # noqa: E402 - found beside this file, also as a script
+from bench.edge import Networks, certificate, clean, run, until  # noqa: E402 - found beside this file, also as a script
 
 LEADER, CUSTOMER, ROUTER = "10.77.0.1", "10.77.0.2", "10.77.1.2"
 INSIDE, SUPPLIER = "192.168.77.1", "192.168.77.2"
@@ -90,17 +90,14 @@ async def router() -> None:
 # ---- the networks
 
 
-class Networks:
+class Town(Networks):
     """Four networks and what runs in them. Runs inside ``unshare -rn``: this process is at the leader's."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.running: list[subprocess.Popen[bytes]] = []
-        self.logs: list[Any] = []
-        run("ip", "link", "set", "lo", "up")
-        self.customer, self.router, self.supplier = self._network(), self._network(), self._network()
-        self._wire("out0", f"{LEADER}/24", self.customer, "out1", f"{CUSTOMER}/24")
-        self._wire("net0", "10.77.1.1/24", self.router, "net1", f"{ROUTER}/24")
+        super().__init__(folder)
+        self.customer, self.router, self.supplier = self.network(), self.network(), self.network()
+        self.join("out0", f"{LEADER}/24", self.customer, "out1", f"{CUSTOMER}/24")
+        self.join("net0", "10.77.1.1/24", self.router, "net1", f"{ROUTER}/24")
         run(*self.inside(self.customer, "ip", "route", "add", "default", "via", LEADER))
         run(*self.inside(self.router, "ip", "route", "add", "default", "via", "10.77.1.1"))
         Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
@@ -116,47 +113,6 @@ class Networks:
         run(*self.inside(self.router, "ip", "rule", "add", "iif", "in0", "lookup", "100", "pref", "0"))
         run(*self.inside(self.router, "ip", "route", "add", "local", "0.0.0.0/0", "dev", "lo", "table", "100"))
         self.start("router", self.inside(self.router, sys.executable, "-m", "bench.space", "--router"))
-
-    def _network(self) -> subprocess.Popen[bytes]:
-        zone = subprocess.Popen(["unshare", "-n", "sleep", "infinity"])
-        self.running.append(zone)
-        _until(
-            lambda: Path(f"/proc/{zone.pid}/ns/net").readlink() != Path("/proc/self/ns/net").readlink(), "a network", 10
-        )
-        run(*self.inside(zone, "ip", "link", "set", "lo", "up"))
-        return zone
-
-    def _wire(self, here: str, address: str, zone: subprocess.Popen[bytes], there: str, other: str) -> None:
-        run("ip", "link", "add", here, "type", "veth", "peer", "name", there, "netns", str(zone.pid))
-        run("ip", "addr", "add", address, "dev", here)
-        run("ip", "link", "set", here, "up")
-        run(*self.inside(zone, "ip", "addr", "add", other, "dev", there))
-        run(*self.inside(zone, "ip", "link", "set", there, "up"))
-
-    @staticmethod
-    def inside(zone: subprocess.Popen[bytes] | None, *command: str) -> list[str]:
-        """A command in a network; None: in this one."""
-        return [*command] if zone is None else ["nsenter", "-t", str(zone.pid), "-n", *command]
-
-    def start(self, name: str, command: Sequence[str], **environment: str) -> subprocess.Popen[bytes]:
-        log = (self.folder / f"{name}.log").open("ab")
-        self.logs.append(log)
-        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=_clean() | environment)
-        self.running.append(process)
-        return process
-
-    def close(self) -> None:
-        for process in reversed(self.running):
-            if process.poll() is None:
-                process.terminate()
-        for process in self.running:
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        for log in self.logs:
-            log.close()
 
 
 class Company:
@@ -192,7 +148,7 @@ class Company:
         for _ in range(5):
             done = subprocess.run(
                 Networks.inside(self.zone, *GUANTONG, *command, *where),
-                cwd=ROOT, env=_clean() | self.environment, capture_output=True, text=True, check=False,
+                cwd=ROOT, env=clean() | self.environment, capture_output=True, text=True, check=False,
             )  # fmt: skip
             if "web.port-in-use" not in done.stderr:
                 break
@@ -207,7 +163,7 @@ class Company:
         self._say(f"{self.name}: guantong run")
         command = Networks.inside(self.zone, *GUANTONG, "run", "--directory", str(self.directory))
         self.process = self._networks.start(self.name, command, **self.environment)
-        _until((self.directory / "address").exists, f"the node of the {self.name}", 60)
+        until((self.directory / "address").exists, f"the node of the {self.name}", 60)
         self.did = json.loads((self.directory / "address").read_text())["participant"]
 
     def stop(self) -> None:
@@ -223,7 +179,7 @@ def asks(one: Company, other: Company) -> subprocess.CompletedProcess[str]:
     command = [*GUANTONG, "catalogue", base, other.did, "--directory", str(one.directory), "--json"]
     return subprocess.run(
         Networks.inside(one.zone, *command),
-        cwd=ROOT, env=_clean() | one.environment, capture_output=True, text=True, check=False,
+        cwd=ROOT, env=clean() | one.environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
 
 
@@ -251,7 +207,7 @@ def play(folder: Path, say: Any) -> dict[str, Any]:
     """The whole story; returns what was seen and how long each part took."""
     certificate(folder, (LEADER, CUSTOMER))
     day(folder / "day.shdr")
-    networks = Networks(folder)
+    networks = Town(folder)
     found: dict[str, Any] = {}
     began = time.monotonic()
 
@@ -281,7 +237,7 @@ def play(folder: Path, say: Any) -> dict[str, Any]:
             reached(zone, SUPPLIER, port) for zone in (None, networks.customer) for port in (inner, PORT)
         ]
         supplier.types("sources", "add", str(folder / "day.shdr"), "--name", "mill")
-        _until(lambda: len(_items(supplier.types("signals", "list"), "signals")) == 1, "the signal", 60)
+        until(lambda: len(_items(supplier.types("signals", "list"), "signals")) == 1, "the signal", 60)
         supplier.types("datasets", "define", "spindle", "--title", "Spindle load")
         supplier.types("rights", "state", "spindle", "--source", "own production", "--evidence", "mill 4")
         supplier.types("govern", "grade")
@@ -295,7 +251,7 @@ def play(folder: Path, say: Any) -> dict[str, Any]:
         took("negotiate")
         given = customer.types("receive", talk["agreement"])
         took("transfer")
-        _until(
+        until(
             lambda: (
                 [one["state"] for one in _items(customer.types("contracts", "show", talk["agreement"]), "receipts")]
                 == ["acknowledged"]
